@@ -1,0 +1,107 @@
+"""The `dmlm` command: answers ``--help`` at once, sends verbs on, and turns errors into one line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dmlm import __version__
+from dmlm.errors import ConfigError, DMLMError
+
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+VERBS = (*TRAINER_VERBS, "data")
+
+HELP = """\
+usage: dmlm VERB [options]
+
+Distribution-based masked medical vision-language pre-training with structured reports.
+
+Train and evaluate (a Lightning Trainer; every option can be in a YAML file):
+  fit        train: pre-train, fine-tune, or resume a run; tests the best weights at the end
+  validate   run the validation set
+  test       run the test set; writes metrics.json and predictions.csv into the run folder
+  predict    predict for new images
+
+Prepare:
+  data       prepare, check and synthesize data sets (dmlm data --help)
+
+Start here:
+  dmlm fit --config cli.yaml                       pre-train on synthetic radiographs, on any machine, in minutes
+  dmlm fit --config cli.yaml --trainer.max_epochs 5 --data.batch_size 16
+  dmlm fit --config RUN/config.yaml --ckpt RUN/checkpoints/last.ckpt      resume a run
+  dmlm test --ckpt RUN/checkpoints/last.ckpt       model and data come from the checkpoint
+  dmlm test --config zero_shot.yaml --ckpt pretrain.ckpt      another task, with the checkpoint's encoder
+
+Where a value comes from (later wins):
+  defaults, data of --ckpt, --config files, model of --ckpt, options on the command line.
+
+More:
+  dmlm fit --help                   options of the trainer, the model and the data
+  dmlm fit --model.help NAME        options of one class, e.g. DMLMPretrainModule
+  dmlm fit --config F --print_config     the resolved configuration
+  --ckpt resumes or evaluates a run; to start a new run from a pre-trained encoder use
+  --model.encoder dmlm.models.from_pretrained --model.encoder.path pretrain.ckpt
+  DMLM_DEBUG=1 shows the traceback behind an error.
+
+  -h, --help     show this text
+  --version      show the version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int | None:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        Exit status: None or 0 when all went well, 2 after an error that the user can mend, 130 after an interrupt.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except DMLMError as error:
+        if os.environ.get("DMLM_DEBUG"):
+            raise
+        print(f"dmlm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dmlm: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int | None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if arguments else 2
+    verb = arguments[0]
+    if verb == "--version":
+        print(f"dmlm {__version__}")
+        return 0
+    if verb not in VERBS:
+        raise ConfigError(_unknown_verb(verb))
+    folder = str(Path.cwd())
+    if folder not in sys.path:  # a console script does not have it; a user's own classes live there
+        sys.path.append(folder)
+    if verb == "data":
+        from dmlm.commands import data
+
+        return data.run(arguments[1:])
+    from dmlm import cli
+
+    return cli.main(arguments)
+
+
+def _unknown_verb(verb: str) -> str:
+    if verb.startswith("-"):
+        return f"a verb comes first ({', '.join(VERBS)}), got the option '{verb}'; see dmlm --help"
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(VERBS)}"
+    return f"unknown verb '{verb}'; {hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""`DMLMCLI`: Lightning's CLI with our base classes, ``--ckpt`` semantics, and a test after training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import lightning
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from dmlm import __version__
+from dmlm.cli.arguments import CommandLine
+from dmlm.cli.checkpoint import CheckpointSource, class_of
+from dmlm.cli.hardware import check_hardware
+from dmlm.cli.parser import DMLMArgumentParser, own_error, root_error
+from dmlm.cli.saving import RunRecord
+from dmlm.datamodules.base import ChestXrayDataModule
+from dmlm.errors import ConfigError, DMLMError
+from dmlm.tasks.base import TaskModule
+
+_VERBS = {
+    "fit": "Train a model, or resume a run with --ckpt; then test the best weights.",
+    "validate": "Run the validation set.",
+    "test": "Run the test set.",
+    "predict": "Predict, without labels.",
+}
+_CKPT_HELP = (
+    "Checkpoint to resume (fit) or to evaluate; it also supplies the model's and the data's configuration; flags win. "
+    "A new run from a pre-trained encoder is not --ckpt but --model.encoder dmlm.models.from_pretrained "
+    "--model.encoder.path PATH."
+)
+
+
+class DMLMCLI(LightningCLI):
+    """Parse, build and run; everything happens in the constructor, as in Lightning.
+
+    Args:
+        args: The verb and its options; those of the process if None.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        self.lender: CheckpointSource | None = None
+        self.ckpt_path: str | None = None
+        super().__init__(
+            TaskModule,
+            ChestXrayDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunRecord,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_class=DMLMArgumentParser,
+            parser_kwargs={verb: {"description": text} for verb, text in _VERBS.items()},
+            auto_configure_optimizers=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Verbs, with the trainer's arguments that are no options of theirs: every verb accepts the same file."""
+        ours = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "return_predictions"}
+        loaders = {"train_dataloaders", "val_dataloaders", "dataloaders"}
+        return dict.fromkeys(_VERBS, ours | loaders)
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:  # noqa: ANN401
+        """Make a parser that accepts no abbreviations: a misspelt option is an error with a hint."""
+        header = [f"dmlm=={__version__}", f"lightning=={lightning.__version__}"]
+        return super().init_parser(**{"prog": "dmlm", "allow_abbrev": False, "dump_header": header, **kwargs})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--ckpt`` and ``--test_after_fit``."""
+        parser.add_argument("--ckpt", type=str | None, default=None, metavar="PATH", help=_CKPT_HELP)
+        # every verb accepts it, so that `dmlm test --config RUN/config.yaml` works with what fit wrote
+        shown = (
+            "After fit, test the best weights if there is a test set." if parser.description == _VERBS["fit"] else None
+        )
+        parser.add_argument("--test_after_fit", type=bool, default=True, help=shown or argparse.SUPPRESS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, with ``--ckpt`` between configuration files and flags.
+
+        Raises:
+            ConfigError: If an option is wrong.
+            CheckpointError: If the checkpoint cannot be used for what is asked.
+        """
+        if args is not None and not isinstance(args, list):
+            super().parse_arguments(parser, args)
+            return
+        line = CommandLine.split(sys.argv[1:] if args is None else args)
+        self.config = parser.parse_args(self._with_checkpoint(parser, line))
+        if self.config[line.verb].pop("ckpt", None) is not None:
+            msg = "ckpt is set in a configuration file; a checkpoint is named on the command line only: --ckpt PATH"
+            raise ConfigError(msg)
+
+    def _with_checkpoint(self, parser: LightningArgumentParser, line: CommandLine) -> list[str]:
+        """Return the command line with the checkpoint's configuration in its place."""
+        if line.ckpt is None or line.asks_for_help:
+            return line.argv()
+        if not CheckpointSource.is_file(line.ckpt):
+            self.ckpt_path = line.ckpt
+            return line.argv()
+        source = CheckpointSource(line.ckpt)
+        # parsed once to see which classes are asked for, which only the parser knows
+        asked = parser.parse_args(line.argv(first=[*source.low(), source.model()], printing=False))[line.verb]
+        low = source.low(asked["data.class_path"])
+        task = class_of(asked["model.class_path"])
+        if task is source.task_class:
+            self.ckpt_path = source.path
+            return line.argv(first=low, last=[source.model()])
+        wanted = source.check_gives_encoder(task, line.verb)
+        self.lender = source
+        return line.argv(first=low, last=[source.encoder_for(wanted)])
+
+    def before_instantiate_classes(self) -> None:
+        """Check the hardware before anything is built."""
+        trainer = self.config[str(self.subcommand)]["trainer"]
+        check_hardware(trainer["accelerator"], trainer["devices"], trainer["precision"])
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; jsonargparse buries what constructors raise, here it comes out again."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise own_error(error) or root_error(error) from None
+
+    def after_instantiate_classes(self) -> None:
+        """Load the encoder of a checkpoint of another task."""
+        if self.lender is not None:
+            self.lender.load_parts(self.model)
+            self.lender = None  # lets the file go
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs.update(ckpt_path=self.ckpt_path, weights_only=True)
+        if subcommand == "predict":
+            kwargs["return_predictions"] = False  # tasks write files; a list of everything would fill the memory
+        return kwargs
+
+    def after_fit(self) -> None:
+        """Test the best weights, or the last ones where none were kept."""
+        if not self.config["fit"]["test_after_fit"] or not is_overridden("test_step", self.model):
+            return
+        try:
+            self.datamodule.setup("test")
+        except DMLMError as error:  # the training itself went well
+            rank_zero_info(f"dmlm: not tested after fit: {error}")
+            return
+        if getattr(self.datamodule, "test_dataset", None) is None:
+            return
+        kept = [callback for callback in self.trainer.checkpoint_callbacks if getattr(callback, "best_model_path", "")]
+        kept.sort(key=lambda callback: getattr(callback, "monitor", None) is None)  # a monitored one knows what is best
+        path = getattr(kept[0], "best_model_path", None) if kept else None
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)

@@ -1,0 +1,133 @@
+"""``--ckpt PATH`` as a source of configuration and of weights.
+
+Precedence, later wins: defaults, the checkpoint's data, configuration files, the checkpoint's model, flags. Lightning's
+own treatment lets the checkpoint win over flags and replaces the class that the configuration names.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dmlm.errors import CheckpointError
+from dmlm.io.checkpoints import one_line_mismatch, read_checkpoint
+from dmlm.tasks.base import TaskModule, recorded_class
+
+_PARTS = ("encoder", "predictor")
+"""What another task may take: the encoder, and the predictor where both tasks have one."""
+
+
+class CheckpointSource:
+    """A checkpoint file, read without running code from it.
+
+    Args:
+        path: A ``.ckpt`` file.
+
+    Raises:
+        CheckpointError: If it cannot be read or was not written by a dmlm task.
+    """
+
+    def __init__(self, path: str) -> None:
+        checkpoint = read_checkpoint(path)
+        self.path = path
+        self.task_class = recorded_class(checkpoint, path)
+        self._model = _section(checkpoint.get("hyper_parameters"))
+        self._data = _section(checkpoint.get("datamodule_hyper_parameters"))
+        self._weights: dict[str, Any] = checkpoint["state_dict"]
+
+    @staticmethod
+    def is_file(value: str) -> bool:
+        """Whether ``--ckpt`` names a file to read; Lightning's words, addresses and sharded folders are its own affair.
+
+        Raises:
+            CheckpointError: If it looks like a path and nothing is there.
+        """
+        if value in ("best", "last", "hpc") or "://" in value or value.startswith("registry") or Path(value).is_dir():
+            return False
+        if not Path(value).is_file():
+            read_checkpoint(value)  # raises, with a hint
+        return True
+
+    def low(self, asked_data: str | None = None) -> list[str]:
+        """Configuration that loses against files: the checkpoint's data, unless another data class is asked for.
+
+        Another class takes nothing over, because a ``root`` or a ``label_fraction`` of one data set would silently be
+        used for the other.
+        """
+        if not self._data or (asked_data is not None and asked_data != self._data["class_path"]):
+            return []
+        return [json.dumps({"data": self._data})]
+
+    def model(self) -> str:
+        """Configuration of the whole model."""
+        return json.dumps({"model": self._model})
+
+    def encoder_for(self, asked: type) -> str:
+        """Configuration of a task of another class: the class that was asked for, with this checkpoint's encoder."""
+        path = f"{asked.__module__}.{asked.__qualname__}"
+        arguments = self._model["init_args"]
+        parts = {name: arguments[name] for name in _PARTS if _takes(asked, name) and arguments.get(name) is not None}
+        return json.dumps({"model": {"class_path": path, "init_args": parts}})
+
+    def check_gives_encoder(self, asked: object, verb: str) -> type[TaskModule]:
+        """Return ``asked`` if this checkpoint of another task may lend it its encoder.
+
+        Raises:
+            CheckpointError: If it may not; the message has the command that does what was probably meant.
+        """
+        mine = self.task_class.__name__
+        name = getattr(asked, "__name__", str(asked))
+        start = f"`dmlm fit --model.encoder dmlm.models.from_pretrained --model.encoder.path {self.path}`"
+        if not (isinstance(asked, type) and issubclass(asked, TaskModule) and asked.accepts_encoder_checkpoint):
+            msg = f"{self.path} holds a {mine}; {name} has a head to train first: use {start}"
+            raise CheckpointError(msg)
+        if verb == "fit":
+            msg = f"{self.path} holds a {mine}, from which a {name} cannot resume; to start a new run use {start}"
+            raise CheckpointError(msg)
+        if not isinstance(self._model["init_args"].get("encoder"), Mapping):
+            msg = f"{self.path} holds a {mine}, which has no encoder that a {name} could use"
+            raise CheckpointError(msg)
+        return asked
+
+    def load_parts(self, model: nn.Module) -> None:
+        """Load the weights of the encoder, and of the predictor where both have one, strictly by prefix.
+
+        Raises:
+            CheckpointError: If keys or shapes differ.
+        """
+        for name in _PARTS:
+            part = getattr(model, name, None)
+            prefix = f"{name}."
+            weights = {key[len(prefix) :]: value for key, value in self._weights.items() if key.startswith(prefix)}
+            if not isinstance(part, nn.Module) or (name != "encoder" and not weights):
+                continue
+            try:
+                part.load_state_dict(weights, strict=True)
+            except RuntimeError as error:
+                msg = f"{self.path}: {name} does not fit this configuration: {one_line_mismatch(error)}"
+                raise CheckpointError(msg) from error
+
+
+def class_of(path: str) -> object:
+    """Return the class (or function) of a dotted path that the parser has already accepted."""
+    module, _, name = path.rpartition(".")
+    owner: object = import_module(module)
+    return getattr(owner, name)
+
+
+def _section(recorded: object) -> dict[str, Any]:
+    """Turn Lightning's recorded arguments into ``{"class_path": ..., "init_args": ...}``; {} if there are none."""
+    if not isinstance(recorded, Mapping) or "_class_path" not in recorded:
+        return {}
+    arguments = {key: value for key, value in recorded.items() if key not in ("_class_path", "_instantiator")}
+    return {"class_path": recorded["_class_path"], "init_args": arguments}
+
+
+def _takes(cls: type, argument: str) -> bool:
+    return argument in inspect.signature(cls).parameters

@@ -1,0 +1,103 @@
+"""What a run leaves beside its results: the resolved configuration, the versions, and after Ctrl+C how to go on."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from dmlm import __version__
+from dmlm.io.atomic import write_json, write_text
+
+_PACKAGES = ("torch", "lightning", "timm", "transformers", "numpy")
+
+
+class RunRecord(SaveConfigCallback):
+    """Write ``config.yaml`` and ``versions.json`` into the run folder.
+
+    ``fit`` always writes ``config.yaml``. Another verb does so in a folder of its own; where a ``config.yaml`` is
+    already, it writes ``config_test.yaml`` (``config_validate.yaml``, ``config_predict.yaml``) beside it.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Write the files once per run, on the first process, before anything else happens."""
+        if self.already_saved:
+            return
+        self.already_saved = True
+        log_dir = trainer.log_dir  # a collective call: every process takes part
+        if trainer.is_global_zero:
+            verb = str(trainer.state.fn.value) if trainer.state.fn is not None else stage
+            self._write(Path(log_dir or trainer.default_root_dir), verb)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """After Ctrl+C in ``fit``, say how to resume."""
+        if not isinstance(exception, KeyboardInterrupt) or not trainer.is_global_zero:
+            return
+        if trainer.state.fn != "fit":
+            sys.stderr.write("dmlm: interrupted\n")
+            return
+        saved = [
+            path
+            for callback in trainer.checkpoint_callbacks
+            for path in (getattr(callback, "last_model_path", ""), getattr(callback, "best_model_path", ""))
+            if path
+        ]
+        config = next((Path(logger.log_dir) for logger in trainer.loggers[:1] if logger.log_dir), None)
+        folder = config or Path(trainer.default_root_dir)
+        if saved:
+            line = f"resume with: dmlm fit --config {folder / 'config.yaml'} --ckpt {saved[0]}"
+        else:
+            line = f"no checkpoint yet; start again with: dmlm fit --config {folder / 'config.yaml'}"
+        sys.stderr.write(f"dmlm: interrupted; {line}\n")
+
+    def _write(self, folder: Path, verb: str) -> None:
+        first = verb == "fit" or not (folder / "config.yaml").exists()
+        suffix = "" if first else f"_{verb}"
+        write_text(folder / f"config{suffix}.yaml", self.parser.dump(self.config, skip_none=False) + "\n")
+        write_json(folder / f"versions{suffix}.json", versions())
+
+
+def versions() -> dict[str, str | list[str] | None]:
+    """Versions of Python, dmlm and what it stands on, the platform, dmlm's git commit and the command line."""
+    found: dict[str, str | list[str] | None] = {"python": platform.python_version(), "dmlm": __version__}
+    found.update({package: _version(package) for package in _PACKAGES})
+    return {**found, "git_commit": git_commit(), "platform": platform.platform(), "command": list(sys.argv)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Commit of dmlm's sources, with ``-dirty`` if they were changed; None where they are in no git repository."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    folder = Path(__file__).resolve().parent
+    try:
+        # a package that was installed inside somebody else's repository is not tracked there
+        subprocess.run(
+            [git, "-C", folder, "ls-files", "--error-unmatch", Path(__file__).name],
+            check=True,
+            capture_output=True,
+            timeout=10,
+        )
+        answer = subprocess.run(
+            [git, "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,145 @@
+"""`ManifestDataModule`: train on any CSV of chest X-rays."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal
+
+from dmlm.datamodules.base import ChestXrayDataModule, Task
+from dmlm.datasets.manifest import ManifestDataset
+from dmlm.datasets.manifest_format import ManifestFormat
+from dmlm.datasets.manifest_table import Manifest, read_manifest
+from dmlm.datasets.splits import SPLITS, Split
+from dmlm.datasets.transforms import AugmentConfig, Transform
+from dmlm.errors import ConfigError
+
+
+class ManifestDataModule(ChestXrayDataModule):
+    """Images, reports and labels from a CSV with one image a row.
+
+    A column that keeps its default name may be absent, except the image's and, without labels, the text's; a column
+    that is named otherwise must exist; null means not to use one.
+
+    Args:
+        path: The CSV file (UTF-8).
+        image_size: Height and width of the images, in pixels.
+        batch_size: Samples per batch and process.
+        root: Folder of the images; None means the folder of the CSV.
+        image_column: Column with the path of the image, relative to ``root``.
+        text_column: Column with the free-text report.
+        split_column: Column with ``train``, ``val`` or ``test``; where absent, splits are drawn by patient.
+        patient_column: Column with the patient; where absent, every study counts as a patient of its own.
+        study_column: Column with the study; where absent or blank, the image's path stands for it.
+        label_columns: One column per label with 1 (present), 0 (absent), -1 (uncertain) or blank (unknown).
+        label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
+        label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
+            order; None means all that occur.
+        task: ``multilabel``, ``binary`` (exactly one label), or ``multiclass`` (exactly one label present per row).
+        where: Only rows whose column (key) has one of these values are read, e.g. ``{"view": ["PA", "AP"]}``.
+        ratios: Shares of train, val and test where splits are drawn.
+        split_file: JSON file that keeps drawn splits: used if it exists, written if not; None records the draw in the
+            cache folder.
+        split_seed: Seed of that draw (apart from ``seed``, so that another training seed keeps the test set).
+        allow_outside_root: Whether image paths may lead out of ``root``.
+        allow_leaks: Whether a patient may be in two splits.
+        on_error: ``raise`` refuses a file with bad rows, ``skip`` leaves these rows out and logs how many and why.
+        cache_images: Whether to keep small copies of the images in the cache folder; worth it where decoding is slow.
+        cache_size: Side of these copies in pixels; None means 1.15 times ``image_size``.
+        num_workers: Worker processes per loader; ``auto`` leaves one core to training and takes at most four.
+        seed: Seed of order and augmentation.
+        augment: Whether training images are varied.
+        augmentation: How far; None takes the defaults.
+        albumentations: Pipeline of albumentations steps to use instead, as plain data.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        image_size: int = 224,
+        batch_size: int = 32,
+        root: str | None = None,
+        image_column: str = "path",
+        text_column: str | None = "text",
+        split_column: str | None = "split",
+        patient_column: str | None = "patient_id",
+        study_column: str | None = "study_id",
+        label_columns: list[str] | None = None,
+        label_column: str | None = None,
+        label_names: list[str] | None = None,
+        task: Task = "multilabel",
+        where: dict[str, list[str]] | None = None,
+        ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        split_file: str | None = None,
+        split_seed: int = 0,
+        allow_outside_root: bool = False,
+        allow_leaks: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        cache_images: bool = False,
+        cache_size: int | None = None,
+        num_workers: int | Literal["auto"] = "auto",
+        seed: int = 0,
+        augment: bool = True,
+        augmentation: AugmentConfig | None = None,
+        albumentations: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(image_size, batch_size, num_workers, seed, augment, augmentation, albumentations)
+        self.path = os.fspath(path)
+        self.form = ManifestFormat(
+            image_column=image_column,
+            text_column=text_column,
+            split_column=split_column,
+            patient_column=patient_column,
+            study_column=study_column,
+            label_columns=tuple(label_columns or ()),
+            label_column=label_column,
+            label_names=tuple(label_names or ()),
+            one_label=task == "multiclass",
+            where=where or {},
+            root=None if root is None else os.fspath(root),
+            allow_outside_root=allow_outside_root,
+            ratios=ratios,
+            seed=split_seed,
+            split_file=split_file,
+            allow_leaks=allow_leaks,
+            on_error=on_error,
+        )
+        self.cache_size = (cache_size or round(1.15 * image_size)) if cache_images else None
+        self._task = task
+        self._manifest: Manifest | None = None
+
+    @property
+    def task(self) -> Task:
+        """Kind of label."""
+        return self._task
+
+    @property
+    def manifest(self) -> Manifest:
+        """The checked CSV; read on first use.
+
+        Raises:
+            DatasetFormatError: If the CSV cannot be used.
+            ConfigError: If ``task`` is binary and there is not exactly one label.
+        """
+        if self._manifest is None:
+            manifest = read_manifest(self.path, self.form)
+            if self._task == "binary" and len(manifest.label_names) != 1:
+                found = len(manifest.label_names)
+                msg = f"{self.path}: task 'binary' needs exactly one label, found {found}; set data.label_names"
+                raise ConfigError(msg)
+            self._manifest = manifest
+        return self._manifest
+
+    def prepare_data(self) -> None:
+        """Make the small copies of the images, on one process per machine, before the others look for them."""
+        if self.cache_size is not None:
+            for split in SPLITS:
+                if self.manifest.split(split):
+                    self.make_dataset(split, None)
+
+    def make_dataset(self, split: Split, transform: Transform | None) -> ManifestDataset:
+        """Return a split, with the training transform or (None) without augmentation."""
+        return ManifestDataset(self.manifest, split, self.image_size, transform, self.seed, self.cache_size)
+
+    def auto_workers(self, cores: int) -> int:
+        """Return at most one worker where images come from the cache: it feeds several GPUs by itself."""
+        return min(super().auto_workers(cores), 4 if self.cache_size is None else 1)

@@ -1,0 +1,135 @@
+"""What every data set shares: the sample, the key under which it is asked for, and the way from pixels to tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from dmlm.datasets.transforms import EvalTransform, Transform
+from dmlm.errors import DatasetFormatError
+from dmlm.reports.schema import StructuredReport
+
+
+class SampleKey(NamedTuple):
+    """What the samplers of :mod:`dmlm.datamodules` yield: which sample, and in which epoch it is drawn.
+
+    The epoch is part of the key because worker processes outlive an epoch: a counter kept in the data set would stay
+    at the value with which the worker was started.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    epoch: int
+
+
+@dataclass(frozen=True)
+class RawSample:
+    """One study as it is stored, before any transform.
+
+    Args:
+        image: Grey values, uint8 ``[H, W]``, 0 (black) to 255.
+        report: The report as records.
+        text: The report as written; ``""`` where there is none.
+        labels: float32 ``[C]`` in the order of the data set's ``label_names``: 1 present, 0 absent, -1 uncertain,
+            nan unknown.
+        study_id: Identifier of the study.
+        patient_id: Identifier of the patient.
+        masks: uint8 ``[M, H, W]``, 0 or 1, on the grid of ``image``; None where there are none or none were asked for.
+    """
+
+    image: NDArray[np.uint8]
+    report: StructuredReport
+    text: str
+    labels: NDArray[np.float32]
+    study_id: str
+    patient_id: str
+    masks: NDArray[np.uint8] | None = None
+
+
+class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
+    """A split of a chest X-ray data set; a subclass says how a study is read, this class does the rest.
+
+    A sample is a dict: ``image`` uint8 tensor ``[1, S, S]``, ``report``, ``text``, ``labels`` float32 tensor ``[C]``,
+    ``index`` int64 scalar, ``study_id``, ``patient_id`` and, where the study has them, ``masks`` uint8 tensor
+    ``[M, S, S]``. The same ``(seed, epoch, index)`` always gives the same sample, whatever the worker.
+
+    Args:
+        image_size: Height and width ``S`` of the images that come out, in pixels.
+        transform: Turns stored pixels into ``[S, S]``; None resizes without augmentation.
+        seed: First part of the seed of every random draw.
+    """
+
+    label_names: tuple[str, ...]
+
+    def __init__(self, image_size: int, transform: Transform | None = None, seed: int = 0) -> None:
+        self.image_size = image_size
+        self.transform: Transform = EvalTransform(image_size) if transform is None else transform
+        self.seed = seed
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    @abstractmethod
+    def read(self, index: int) -> RawSample:
+        """Read the study at ``index`` (0 to ``len - 1``) as it is stored."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> NDArray[np.float32]:
+        """Labels of all samples, float32 ``[N, C]``, without reading an image."""
+
+    @property
+    @abstractmethod
+    def patient_ids(self) -> list[str]:
+        """Patient of each sample, without reading an image."""
+
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
+        """Return one sample; a plain int means epoch 0.
+
+        Raises:
+            IndexError: If there is no such sample.
+            DatasetFormatError: If the transform does not give ``[image_size, image_size]``.
+        """
+        index, epoch = key if isinstance(key, SampleKey) else (int(key), 0)
+        size = len(self)
+        if not -size <= index < size:
+            msg = f"sample {index} does not exist: the split has {size} samples"
+            raise IndexError(msg)
+        index %= size
+        raw = self.read(index)
+        done = self.transform(raw.image, raw.masks, np.random.default_rng([self.seed, epoch, index]))
+        if done.image.shape != (self.image_size, self.image_size):
+            msg = (
+                f"study '{raw.study_id}': the transform gave an image of shape {list(done.image.shape)}, "
+                f"expected [{self.image_size}, {self.image_size}]; give it the image_size of the data set"
+            )
+            raise DatasetFormatError(msg)
+        sample: dict[str, Any] = {
+            "image": torch.from_numpy(done.image)[None],
+            "report": raw.report,
+            "text": raw.text,
+            "labels": torch.from_numpy(np.array(raw.labels, dtype=np.float32)),
+            "index": torch.tensor(index),
+            "study_id": raw.study_id,
+            "patient_id": raw.patient_id,
+        }
+        if done.masks is not None:
+            sample["masks"] = torch.from_numpy(done.masks)
+        return sample
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make a batch: tensors are stacked along a new first dimension, everything else becomes a list.
+
+    Only keys that every sample has are kept, so that a study without masks does not break a batch.
+    """
+    shared = [key for key in samples[0] if all(key in sample for sample in samples)]
+    columns = {key: [sample[key] for sample in samples] for key in shared}
+    return {key: torch.stack(v) if isinstance(v[0], torch.Tensor) else v for key, v in columns.items()}

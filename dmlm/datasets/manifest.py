@@ -1,0 +1,109 @@
+"""Any CSV of chest X-rays: images with reports, with labels, or with both."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmlm.datasets.base import ChestXrayDataset, RawSample
+from dmlm.datasets.image_files import ImageCache
+from dmlm.datasets.manifest_table import Manifest, ManifestRow
+from dmlm.datasets.splits import SPLITS, Split
+from dmlm.datasets.transforms import Transform
+from dmlm.errors import ConfigError, DatasetFormatError, ImageReadError
+from dmlm.io.images import read_grey
+from dmlm.reports.builder import from_labels
+from dmlm.reports.schema import StructuredReport
+
+
+class ManifestDataset(ChestXrayDataset):
+    """One split of a checked CSV.
+
+    The structured report of a study is made from its labels; a study without a known label has an empty one
+    (``source="text"``) and its text stands for itself.
+
+    Args:
+        manifest: What :func:`dmlm.datasets.read_manifest` returned.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        image_size: Height and width of the images that come out, in pixels.
+        transform: Turns stored pixels into the model's; None resizes without augmentation.
+        seed: First part of the seed of every random draw.
+        cache_size: Keep a small copy of every image, its centre square at this many pixels, in the cache folder and
+            read that instead of the file; None reads and decodes the file each time.
+
+    Raises:
+        ConfigError: If ``split`` is not a split, or ``cache_size`` is smaller than ``image_size``.
+        DatasetFormatError: If the split has no rows.
+        ImageReadError: If an image cannot be read while copies are made.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: Split,
+        image_size: int,
+        transform: Transform | None = None,
+        seed: int = 0,
+        cache_size: int | None = None,
+    ) -> None:
+        super().__init__(image_size, transform, seed)
+        if split not in SPLITS:
+            msg = f"split must be one of {', '.join(SPLITS)}, got '{split}'"
+            raise ConfigError(msg)
+        if cache_size is not None and cache_size < image_size:
+            msg = f"cache_size {cache_size} is smaller than image_size {image_size}; cached copies would be enlarged"
+            raise ConfigError(msg)
+        self.label_names = manifest.label_names
+        self.source = str(manifest.path)
+        self._rows = manifest.split(split)
+        if not self._rows:
+            msg = f"{manifest.path}: no row belongs to the split '{split}'; check the split column, or 'ratios'"
+            raise DatasetFormatError(msg)
+        self._cache = None if cache_size is None else ImageCache([row.image for row in self._rows], cache_size)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        """Labels of all samples, float32 ``[N, C]``: 1 present, 0 absent, -1 uncertain, nan unknown."""
+        return np.array([row.labels for row in self._rows], dtype=np.float32).reshape(len(self), len(self.label_names))
+
+    @property
+    def patient_ids(self) -> list[str]:
+        """Patient of each sample."""
+        return [row.patient_id for row in self._rows]
+
+    def read(self, index: int) -> RawSample:
+        """Read the study at ``index`` as it is stored.
+
+        Raises:
+            ImageReadError: If the image cannot be read; the message names the line of the CSV.
+        """
+        row = self._rows[index]
+        return RawSample(
+            image=self._pixels(row),
+            report=_report(row.study_id, self.label_names, row.labels),
+            text=row.text,
+            labels=np.array(row.labels, dtype=np.float32),
+            study_id=row.study_id,
+            patient_id=row.patient_id,
+        )
+
+    def _pixels(self, row: ManifestRow) -> NDArray[np.uint8]:
+        if self._cache is not None:
+            return self._cache.read(row.image)
+        try:
+            # twice the wanted size, so that a crop of a scaled JPEG still has a pixel for every pixel
+            return read_grey(row.image, min_size=2 * self.image_size)
+        except ImageReadError as error:
+            msg = f"{self.source}: line {row.line}: {error}"
+            raise ImageReadError(msg) from error
+
+
+def _report(study_id: str, names: tuple[str, ...], labels: tuple[float, ...]) -> StructuredReport:
+    if all(math.isnan(value) for value in labels):
+        return StructuredReport(study_id, (), source="text")
+    return from_labels(study_id, dict(zip(names, labels, strict=True)))

@@ -1,0 +1,79 @@
+"""What a user says about a CSV: which column holds what, and what to do with rows that cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dmlm.datasets.problems import OnError
+from dmlm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ManifestFormat:
+    """Which column of a CSV holds what. Header names are compared without surrounding spaces.
+
+    A column that keeps its default name may be absent, except the image's and, without labels, the text's; a column
+    that is named otherwise must exist; None means not to use one.
+
+    Args:
+        image_column: Path of the image, relative to ``root``.
+        text_column: Free-text report.
+        split_column: ``train``, ``val`` (``valid``, ``validate``, ``validation``, ``dev``) or ``test``; where absent,
+            splits are drawn by patient.
+        patient_column: Patient; where absent, every study counts as a patient of its own.
+        study_column: Study; where absent or blank, the image's path stands for it.
+        label_columns: One column per label with 1 (present), 0 (absent), -1 (uncertain) or blank (unknown).
+        label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
+        label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
+            order (others are ignored, so ``No Finding`` can mean "none of these"); empty means all that occur.
+        one_label: Whether each row must have exactly one label that is present (classes exclude each other).
+        where: Only rows whose column (key) has one of these values are read.
+        root: Folder of the images; None means the folder of the CSV.
+        allow_outside_root: Whether paths may lead out of ``root``.
+        ratios: Shares of train, val and test where splits are drawn.
+        seed: Seed of that draw.
+        split_file: JSON file that keeps drawn splits: used if it exists, written if not; None records the draw in the
+            cache folder.
+        allow_leaks: Whether a patient may be in two splits.
+        on_error: ``raise`` refuses a file with bad rows, ``skip`` leaves these rows out and logs how many and why.
+    """
+
+    image_column: str = "path"
+    text_column: str | None = "text"
+    split_column: str | None = "split"
+    patient_column: str | None = "patient_id"
+    study_column: str | None = "study_id"
+    label_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    label_names: tuple[str, ...] = ()
+    one_label: bool = False
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    root: str | None = None
+    allow_outside_root: bool = False
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    split_file: str | None = None
+    allow_leaks: bool = False
+    on_error: OnError = "raise"
+
+    def __post_init__(self) -> None:
+        if self.label_columns and self.label_column:
+            msg = "give label_columns (one column per label) or label_column (one column with names), not both"
+            raise ConfigError(msg)
+        if self.label_names and not (self.label_columns or self.label_column):
+            msg = "label_names needs label_columns or label_column, which say where the labels are"
+            raise ConfigError(msg)
+        if self.label_columns and self.label_names and len(self.label_columns) != len(self.label_names):
+            msg = f"label_names has {len(self.label_names)} names for {len(self.label_columns)} label_columns"
+            raise ConfigError(msg)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any column holds labels."""
+        return bool(self.label_columns or self.label_column)
+
+    @property
+    def all_label_columns(self) -> tuple[str, ...]:
+        """Columns that hold labels, of either kind."""
+        return (self.label_column,) if self.label_column else tuple(self.label_columns)

@@ -1,0 +1,219 @@
+"""Read a CSV of images, texts and labels into checked rows; every problem is found before the first image is used."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dmlm.datasets.image_files import find_unreadable
+from dmlm.datasets.manifest_format import ManifestFormat
+from dmlm.datasets.manifest_labels import read_labels
+from dmlm.datasets.problems import Problems, nearest
+from dmlm.datasets.splits import SPLITS, Split, check_leaks, draw_splits, read_splits, splits_hash, write_splits
+from dmlm.errors import DatasetFormatError, DatasetNotFoundError
+from dmlm.io.cache import cache_dir
+
+_SPLIT_NAMES: Final[dict[str, Split]] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+class ManifestRow(NamedTuple):
+    """One usable row: ``line`` in the file, ``image`` path, and values as :class:`ManifestFormat` describes them."""
+
+    line: int
+    image: str
+    text: str
+    split: str
+    patient_id: str
+    study_id: str
+    labels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked CSV.
+
+    Args:
+        path: The file.
+        label_names: Names of the labels, in the order of each row's ``labels``.
+        rows: Usable rows, in the order of the file.
+    """
+
+    path: Path
+    label_names: tuple[str, ...]
+    rows: tuple[ManifestRow, ...]
+
+    def split(self, name: Split) -> list[ManifestRow]:
+        """Return the rows of one split, in the order of the file."""
+        return [row for row in self.rows if row.split == name]
+
+
+def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = None) -> Manifest:
+    """Read and check a CSV (UTF-8, with or without byte order mark).
+
+    Raises:
+        DatasetNotFoundError: If there is no such file.
+        DatasetFormatError: If a column is missing, rows cannot be used (all reasons in one line, with line numbers),
+            no row is left, or a patient is in two splits.
+    """
+    form = ManifestFormat() if form is None else form
+    path = Path(path)
+    records = _records(path)
+    _, header = next(records)
+    columns = _columns(path, header, form)
+    problems = Problems(str(path))
+    rows: list[ManifestRow] = []
+    label_cells: list[list[str]] = []
+    for line, values in records:
+        if len(values) != len(header):
+            problems.add(f"not {len(header)} columns as in the header", line, f"{len(values)}")
+            continue
+        cells = {name: value.strip() for name, value in zip(header, values, strict=True)}
+        if all(cells[column] in wanted for column, wanted in form.where.items()):
+            rows.append(_row(line, cells, columns, form, path, problems))
+            label_cells.append([cells[column] for column in form.all_label_columns])
+    names, labels = read_labels(form, label_cells, [row.line for row in rows], problems)
+    rows = [row._replace(labels=values) for row, values in zip(rows, labels, strict=True)]
+    _check_rows(rows, form, problems)
+    problems.settle(form.on_error)
+    bad = problems.lines
+    rows = [row for row in rows if row.line not in bad]
+    if not rows:
+        why = problems.summary() if bad else "it has no rows, or 'where' fits none"
+        msg = f"{path}: no row can be used: {why}"
+        raise DatasetFormatError(msg)
+    if columns["split_column"] is None:
+        rows = _with_drawn_splits(path, rows, form)
+    elif not form.allow_leaks:
+        check_leaks(str(path), ((row.patient_id, row.split, row.line) for row in rows))
+    return Manifest(path, names, tuple(rows))
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield ``(line, values)`` of the header (stripped names) and of every row; blank lines are passed over."""
+    if not path.is_file():
+        msg = f"{path}: no such file; expected a CSV with one image a row"
+        raise DatasetNotFoundError(msg)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            yield 1, _header(path, next(reader, []))
+            line = reader.line_num + 1  # a quoted report may span lines: what counts is where its row begins
+            for values in reader:
+                if values:
+                    yield line, values
+                line = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
+        raise DatasetFormatError(msg) from error
+    except csv.Error as error:
+        msg = (
+            f"{path}: line {reader.line_num} is not CSV ({error}); quote texts that contain commas, quotes or line ends"
+        )
+        raise DatasetFormatError(msg) from error
+
+
+def _header(path: Path, values: list[str]) -> list[str]:
+    names = [name.strip() for name in values]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not any(names):
+        msg = f"{path}: the first line is empty; expected the names of the columns"
+        raise DatasetFormatError(msg)
+    if twice:
+        msg = f"{path}: the header names the column '{twice[0]}' more than once; rename one of them"
+        raise DatasetFormatError(msg)
+    return names
+
+
+def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, str | None]:
+    """Return the name of each special column, None where it may be absent and is."""
+    default = ManifestFormat()
+    columns: dict[str, str | None] = {}
+    required = [("label_columns", name) for name in form.all_label_columns] + [("where", name) for name in form.where]
+    for option in ("image_column", "text_column", "split_column", "patient_column", "study_column"):
+        name = getattr(form, option)
+        needed = option == "image_column" or (option == "text_column" and not form.has_labels)
+        columns[option] = name if name in header else None
+        if name is not None and (needed or name != getattr(default, option)):
+            required.append((option, name))
+    missing = [(option, name) for option, name in required if name not in header]
+    if missing:
+        option, name = missing[0]
+        all_missing = ", ".join(f"'{column}'" for _, column in missing)
+        msg = (
+            f"{path}: no column {all_missing} (option {option}){nearest(name, header)} It has {', '.join(header[:30])}"
+        )
+        raise DatasetFormatError(msg)
+    return columns
+
+
+def _row(
+    line: int,
+    cells: dict[str, str],
+    columns: dict[str, str | None],
+    form: ManifestFormat,
+    path: Path,
+    problems: Problems,
+) -> ManifestRow:
+    def cell(option: str) -> str:
+        column = columns[option]
+        return "" if column is None else cells[column]
+
+    written = cell("image_column")
+    root = os.path.normpath(path.parent if form.root is None else Path(form.root).expanduser())
+    image = os.path.normpath(Path(root, written))
+    split = _SPLIT_NAMES.get(cell("split_column").lower())
+    study = cell("study_column") or written
+    patient = cell("patient_column") if columns["patient_column"] else study
+    if not written:
+        problems.add(f"empty image path (column '{form.image_column}')", line)
+    elif not form.allow_outside_root and Path(root) not in Path(image).parents:
+        problems.add(f"image path outside of root {root} (allow_outside_root permits that)", line, f"'{written}'")
+    elif not Path(image).is_file():
+        problems.add(f"image file not found under root {root}", line, f"'{written}'")
+    if columns["split_column"] and split is None:
+        problems.add(f"unknown split (expected {', '.join(SPLITS)})", line, f"'{cell('split_column')}'")
+    if not patient:
+        problems.add(f"empty patient (column '{columns['patient_column']}')", line)
+    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, ())
+
+
+def _check_rows(rows: Sequence[ManifestRow], form: ManifestFormat, problems: Problems) -> None:
+    """Note rows that say nothing, and images of otherwise good rows that cannot be read."""
+    for row in rows:
+        if not row.text and all(math.isnan(value) for value in row.labels):
+            problems.add("neither text nor label" if form.has_labels else "empty text", row.line)
+    bad = problems.lines
+    good = [row for row in rows if row.line not in bad]
+    unreadable = find_unreadable([row.image for row in good])
+    for row in good:
+        if row.image in unreadable:
+            problems.add("unreadable image", row.line, unreadable[row.image])
+
+
+def _with_drawn_splits(path: Path, rows: Sequence[ManifestRow], form: ManifestFormat) -> list[ManifestRow]:
+    """Give each patient a split: the one in ``form.split_file`` if that exists, else a drawn one, which is recorded."""
+    if form.split_file is not None and Path(form.split_file).is_file():
+        assignment = read_splits(form.split_file)
+        new = [row for row in rows if row.patient_id not in assignment]
+        if new:
+            msg = (
+                f"{path}: line {new[0].line}: patient '{new[0].patient_id}' is in no split of {form.split_file} "
+                f"({len(new)} such rows); add a split column, or draw anew with another split_file"
+            )
+            raise DatasetFormatError(msg)
+    else:
+        assignment = draw_splits((row.patient_id for row in rows), form.ratios, form.seed)
+        name = f"{path.stem}-{splits_hash(assignment)[:12]}.json"
+        target = cache_dir() / "splits" / name if form.split_file is None else Path(form.split_file)
+        if not target.is_file():
+            write_splits(target, assignment, source=path.name, ratios=list(form.ratios), seed=form.seed)
+    return [row._replace(split=assignment[row.patient_id]) for row in rows]

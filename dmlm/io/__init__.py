@@ -1,0 +1,1 @@
+"""Files: atomic writing, image reading, cache folders. Nothing here knows about labels, reports or models."""

@@ -1,0 +1,160 @@
+"""Read any ordinary image file as grey values, or say in one line why it cannot be read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmlm.errors import ImageReadError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS: Final = 100_000_000
+"""Largest picture that is read: a chest radiograph has 4 to 20 million pixels, a decompression bomb has more."""
+
+_ORIENTATION_TAG: Final = 0x0112
+_DEEP_MODES: Final = ("I", "F")  # and every "I;16..." variant
+_TURNS: Final[dict[int, Callable[[NDArray[Any]], NDArray[Any]]]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).T,
+    8: np.rot90,
+}
+
+
+def read_grey(path: str | os.PathLike[str], min_size: int | None = None) -> NDArray[np.uint8]:
+    """Read an image file as 8-bit grey values.
+
+    Colour becomes luma (ITU-R 601-2), transparency is laid on black, EXIF orientation is applied, and of a file with
+    several frames the first is read. Grey values of more than 8 bits are stretched so that the picture's own minimum
+    becomes 0 and its maximum 255, because 16-bit exports of radiographs rarely use their whole range.
+
+    Args:
+        path: JPEG, PNG, TIFF, BMP or another format that Pillow opens.
+        min_size: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many
+            pixels, which is two to three times faster for full-size radiographs; None decodes every pixel.
+
+    Returns:
+        uint8 ``[H, W]``, contiguous.
+
+    Raises:
+        ImageReadError: If the file is missing, damaged, not an image, or has more than :data:`MAX_PIXELS` pixels.
+    """
+    with _opened(path) as image:
+        if min_size is not None and image.format == "JPEG":
+            image.draft("L", (min_size, min_size))
+        turn = _TURNS.get(_orientation(image))
+        grey = _grey(image)
+    return np.ascontiguousarray(grey if turn is None else turn(grey))
+
+
+def check_image(path: str | os.PathLike[str]) -> None:
+    """Find out cheaply whether a file is a whole image: header, checksums, end mark; pixels only in doubt.
+
+    Raises:
+        ImageReadError: As :func:`read_grey`; damage inside a JPEG's pixel data may go unnoticed.
+    """
+    with _opened(path) as image:
+        if image.format != "JPEG":
+            image.verify()  # PNG: every checksum
+            return
+        with Path(path).open("rb") as file:
+            file.seek(-min(4096, Path(path).stat().st_size), os.SEEK_END)
+            ended = b"\xff\xd9" in file.read()
+        if not ended:  # truncated, or padded behind its end: decoding decides
+            image.load()
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open an image; whatever goes wrong until the block ends becomes one line that says what the file is."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            _refuse_bomb(path, image)
+            yield image
+    except ImageReadError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead to
+        msg = f"{path}: cannot be read as an image: {_found(Path(path), error)}"
+        raise ImageReadError(msg) from error
+
+
+def _refuse_bomb(path: str | os.PathLike[str], image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        msg = (
+            f"{path}: {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} that are read; "
+            "shrink the image first"
+        )
+        raise ImageReadError(msg)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged metadata must not cost the picture
+        return 1
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    mode = image.mode
+    if mode in _DEEP_MODES or mode.startswith("I;"):
+        return _stretch(np.asarray(image))
+    if mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        from PIL import Image as PILImage
+
+        layer = image.convert("RGBA")
+        black = PILImage.new("RGBA", layer.size, (0, 0, 0, 255))
+        return np.asarray(PILImage.alpha_composite(black, layer).convert("RGB").convert("L"))
+    if mode in ("1", "L", "RGB"):
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB").convert("L"))  # P, CMYK, YCbCr, LAB, HSV
+
+
+def _stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
+    wide = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(wide.min()), float(wide.max())
+    if high <= low:
+        return np.zeros(wide.shape, np.uint8)
+    return np.rint((wide - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+def _found(path: Path, error: Exception) -> str:
+    """Say what the file is instead of an image, and how to mend it."""
+    if not path.exists():
+        return "there is no such file; check the path"
+    if path.is_dir():
+        return "it is a folder; name a file"
+    try:
+        with path.open("rb") as file:
+            head = file.read(256)
+    except OSError as failure:
+        return f"it cannot be opened ({failure.strerror}); check its permissions"
+    if not head:
+        return "the file is empty; copy it again"
+    if path.suffix.lower() in (".dcm", ".dicom") or head[128:132] == b"DICM":
+        return "it is a DICOM file; convert it to 8 or 16-bit PNG first"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; fetch the real file with 'git lfs pull'"
+    if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        return f"the image is damaged or cut off ({_one_line(error)}); copy it again"
+    if head.lstrip()[:1] == b"<":
+        return "it is an HTML or XML file; download the image itself"
+    return f"it is not an image, or damaged ({_one_line(error)}); expected JPEG, PNG, TIFF or BMP"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

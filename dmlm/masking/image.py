@@ -1,0 +1,90 @@
+"""Image masking strategies: which patches are hidden, equally many in every image of a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dmlm._config import Configurable
+from dmlm.errors import ConfigError
+
+
+class MaskContext(NamedTuple):
+    """What a strategy may look at.
+
+    Args:
+        images: uint8 ``(B, 1, H, W)``.
+        grid: Rows and columns of the patch grid; ``N`` is their product.
+        relevance: float ``(B, N)`` in 0..1, how much each patch matters for the text; None where nothing is known.
+    """
+
+    images: Tensor
+    grid: tuple[int, int]
+    relevance: Tensor | None = None
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches ``N`` of an image."""
+        return self.grid[0] * self.grid[1]
+
+
+class ImageMasker(Configurable, ABC):
+    """Contract of a strategy: hide the same number of patches in every image, drawn from the given generator."""
+
+    @abstractmethod
+    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:
+        """Draw masks.
+
+        Args:
+            context: The batch.
+            generator: CPU generator; equal states give equal masks on every device.
+
+        Returns:
+            bool ``(B, N)`` on the images' device, True where a patch is hidden.
+        """
+
+
+class NoMask(ImageMasker):
+    """Hide nothing (row "No Masking" of Table 7): only alignment trains the image side."""
+
+    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - same contract
+        """Return an empty mask; see :meth:`ImageMasker.__call__`."""
+        return torch.zeros(len(context.images), context.num_patches, dtype=torch.bool, device=context.images.device)
+
+
+class RandomMask(ImageMasker):
+    """Hide a fixed share of the patches, each subset equally likely.
+
+    Args:
+        ratio: Share of the patches that is hidden, at least 0 and below 1; the count is rounded.
+
+    Raises:
+        ConfigError: If the ratio is out of range.
+    """
+
+    def __init__(self, ratio: float = 0.3) -> None:
+        if not 0 <= ratio < 1:
+            msg = f"ratio of an image mask must be at least 0 and below 1, got {ratio}"
+            raise ConfigError(msg)
+        self.ratio = ratio
+
+    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:
+        """Draw masks; see :meth:`ImageMasker.__call__`."""
+        noise = torch.rand(len(context.images), context.num_patches, generator=generator)
+        return hide_highest(noise, round(self.ratio * context.num_patches)).to(context.images.device)
+
+
+class MAEMask(RandomMask):
+    """The masked autoencoder's mask (row "MAE" of Table 7): random, three quarters hidden."""
+
+    def __init__(self, ratio: float = 0.75) -> None:
+        super().__init__(ratio)
+
+
+def hide_highest(scores: Tensor, count: int) -> Tensor:
+    """Mask the ``count`` highest scores of each row: float ``(B, N)`` -> bool ``(B, N)``."""
+    mask = torch.zeros_like(scores, dtype=torch.bool)
+    return mask.scatter_(1, scores.topk(count, dim=1).indices, value=True)

@@ -1,0 +1,48 @@
+"""Models as plain torch modules: encoders whose elements are Gaussians, the predictor, loading and saving.
+
+The task modules are reachable from here too, for those who look for them under ``models``; they load Lightning on first use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dmlm.distributions import Gaussian
+from dmlm.models.encoder import ProbabilisticEncoder
+from dmlm.models.heads import GaussianHead
+from dmlm.models.image import ImageEncoder, ImageFeatures, TimmImageEncoder
+from dmlm.models.predictor import CrossModalPredictor
+from dmlm.models.pretrained import from_pretrained, save_pretrained
+from dmlm.models.text import HFTextEncoder, TextEncoder, TextFeatures
+from dmlm.models.tokens import TokenBatch
+
+_TASKS = ("DMLMPretrainModule", "ZeroShotModule")
+
+__all__ = [
+    "CrossModalPredictor",
+    "Gaussian",
+    "GaussianHead",
+    "HFTextEncoder",
+    "ImageEncoder",
+    "ImageFeatures",
+    "ProbabilisticEncoder",
+    "TextEncoder",
+    "TextFeatures",
+    "TimmImageEncoder",
+    "TokenBatch",
+    "from_pretrained",
+    "save_pretrained",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name in _TASKS:
+        from importlib import import_module
+
+        return getattr(import_module("dmlm.tasks"), name)
+    msg = f"module 'dmlm.models' has no attribute '{name}'"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_TASKS])

@@ -1,0 +1,89 @@
+"""The probabilistic encoder: an image tower and a text tower whose elements are diagonal Gaussians."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dmlm._config import Configurable
+from dmlm.distributions import Gaussian
+from dmlm.models.heads import GaussianHead, HeadKind
+from dmlm.models.image import ImageEncoder
+from dmlm.models.text import TextEncoder
+from dmlm.models.tokens import TokenBatch
+from dmlm.reports.schema import ReportText
+
+
+class ProbabilisticEncoder(Configurable, nn.Module):
+    """Encode images and texts as sequences of Gaussians (paper, section 3.3, Eq. 1).
+
+    Element 0 of either sequence is the global one (class token or pooled feature; ``[CLS]``); patches or tokens follow.
+
+    Args:
+        image: Image tower.
+        text: Text tower.
+        embed_dim: Width ``D`` of the distributions.
+        head: Kind of distribution head: ``"attn"`` (MAP's, default) or ``"mlp"``.
+        num_heads: Attention heads of an ``"attn"`` head; even, dividing ``embed_dim``.
+        logvar_init: Log-variance at the start of training.
+        logvar_range: Bounds of the log-variance.
+        norm_mean: Layer-normalise means (no affine part).
+    """
+
+    def __init__(
+        self,
+        image: ImageEncoder,
+        text: TextEncoder,
+        embed_dim: int = 768,
+        head: HeadKind = "attn",
+        num_heads: int = 12,
+        logvar_init: float = -3.0,
+        logvar_range: tuple[float, float] = (-6.0, 2.0),
+        norm_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        self.image, self.text, self.embed_dim = image, text, embed_dim
+        low, high = logvar_range
+        self.image_head, self.text_head = (
+            GaussianHead(width, embed_dim, head, num_heads, logvar_init, (low, high), norm_mean)
+            for width in (image.feature_dim, text.feature_dim)
+        )
+
+    def encode_image(self, images: Tensor, mask: Tensor | None = None) -> Gaussian:
+        """Encode images.
+
+        Args:
+            images: uint8 ``(B, 1, H, W)``.
+            mask: bool ``(B, N)``, True where a patch is hidden, equally many in every row; None shows all.
+
+        Returns:
+            Gaussian of float32 ``(B, 1 + K, D)`` over the image and its ``K`` visible patches in row-major order.
+        """
+        features = self.image(images, mask)
+        sequence = torch.cat([features.pooled.unsqueeze(1), features.patches], dim=1)
+        return self.image_head(sequence)  # type: ignore[no-any-return]
+
+    def encode_text(self, texts: TokenBatch | Sequence[ReportText | str], mask: Tensor | None = None) -> Gaussian:
+        """Encode texts.
+
+        Args:
+            texts: Tokens on the encoder's device, or texts to tokenise.
+            mask: bool ``(B, L)``, True where the mask token replaces the token; only with tokens.
+
+        Returns:
+            Gaussian of float32 ``(B, L, D)``; what stands at padding has no meaning.
+        """
+        tokens = texts if isinstance(texts, TokenBatch) else self.tokenize(texts).to(self.device)
+        features = self.text(tokens, mask)
+        return self.text_head(features.tokens, tokens.valid)  # type: ignore[no-any-return]
+
+    def tokenize(self, texts: Sequence[ReportText | str]) -> TokenBatch:
+        """Turn texts into tokens on the CPU."""
+        return self.text.tokenize(texts)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.parameters()).device

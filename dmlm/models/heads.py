@@ -1,0 +1,116 @@
+"""Heads that turn a feature sequence into diagonal Gaussians (the paper's probability distribution encoders)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dmlm.distributions import Gaussian, bound_logvar, unbound_logvar
+from dmlm.errors import ConfigError
+
+HeadKind = Literal["attn", "mlp"]
+
+
+class GaussianHead(nn.Module):
+    """Map features to a Gaussian per element (paper, Eq. 1).
+
+    ``attn`` follows MAP's distribution encoder (Ji et al., CVPR 2023): after a linear layer with GELU, half of the heads
+    of one self-attention layer give the mean and half the log-variance, each refined by its own small MLP, so that the
+    variance of an element can depend on the whole sequence. ``mlp`` sees one element at a time and is much smaller.
+
+    Two additions: the last layers of the variance branch start at zero around ``logvar_init``, and the log-variance is
+    bounded smoothly to ``logvar_range``. Means pass a layer norm without affine part (``norm_mean``), so that
+    ``|mean|^2 = D`` and standard deviations have a fixed yardstick. The last step runs in float32.
+
+    Args:
+        in_dim: Width of the features.
+        dim: Width ``D`` of the distributions.
+        kind: ``"attn"`` or ``"mlp"``.
+        num_heads: Attention heads for mean and log-variance together; an even number that divides ``dim``.
+        logvar_init: Log-variance at the start of training.
+        logvar_range: Bounds of the log-variance.
+        norm_mean: Whether means are layer-normalised.
+
+    Raises:
+        ConfigError: If the numbers do not fit each other.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        kind: HeadKind = "attn",
+        num_heads: int = 12,
+        logvar_init: float = -3.0,
+        logvar_range: tuple[float, float] = (-6.0, 2.0),
+        norm_mean: bool = True,
+    ) -> None:
+        super().__init__()
+        low, high = logvar_range
+        if not low < logvar_init < high:
+            msg = f"logvar_init must lie inside logvar_range ({low}, {high}), got {logvar_init}"
+            raise ConfigError(msg)
+        self.kind, self.dim, self.logvar_range, self.norm_mean = kind, dim, (low, high), norm_mean
+        if kind == "attn":
+            if num_heads % 2 or dim % num_heads:
+                msg = f"num_heads must be even and divide dim = {dim}, got {num_heads}"
+                raise ConfigError(msg)
+            self.num_heads = num_heads
+            self.inner = nn.Sequential(nn.Linear(in_dim, dim), nn.GELU(), nn.LayerNorm(dim))
+            self.skip = nn.Identity() if in_dim == dim else nn.Linear(in_dim, dim)
+            self.qkv = nn.Linear(
+                dim, 3 * dim
+            )  # the first half of the heads serves the mean, the second the log-variance
+            self.mean_out, self.logvar_out = nn.Linear(dim // 2, dim), nn.Linear(dim // 2, dim)
+            self.mean_mlp, self.logvar_mlp = _mlp(dim, dim), _mlp(dim, dim)
+        elif kind == "mlp":
+            self.trunk = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, dim), nn.GELU())
+            self.mean_out, self.logvar_out = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        else:
+            msg = f"kind of a GaussianHead must be attn or mlp, got '{kind}'"
+            raise ConfigError(msg)
+        last = [self.logvar_out] if kind == "mlp" else [self.logvar_out, self.logvar_mlp[-1]]
+        for layer in last:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.logvar_out.bias, unbound_logvar(logvar_init, low, high))
+
+    def forward(self, features: Tensor, valid: Tensor | None = None) -> Gaussian:
+        """Compute the distributions.
+
+        Args:
+            features: ``(B, L, in_dim)``.
+            valid: bool ``(B, L)``, False at padding; None means all valid. Padding is not attended to.
+
+        Returns:
+            Gaussian of float32 ``(B, L, D)``.
+        """
+        if self.kind == "attn":
+            mean, logvar = self._attend(features, valid)
+        else:
+            hidden = self.trunk(features)
+            mean, logvar = self.mean_out(hidden), self.logvar_out(hidden)
+        with torch.autocast(features.device.type, enabled=False):
+            mean = mean.float()
+            if self.norm_mean:
+                mean = F.layer_norm(mean, (self.dim,))
+            return Gaussian(mean, bound_logvar(logvar, *self.logvar_range))
+
+    def _attend(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        batch, length, _ = features.shape
+        qkv = self.qkv(self.inner(features)).reshape(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        mask = None if valid is None else valid[:, None, None, :]
+        attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=mask)
+        half = self.num_heads // 2
+        mean_heads = attended[:, :half].transpose(1, 2).reshape(batch, length, self.dim // 2)
+        logvar_heads = attended[:, half:].transpose(1, 2).reshape(batch, length, self.dim // 2)
+        mean = self.skip(features) + self.mean_out(mean_heads)
+        logvar = self.logvar_out(logvar_heads)
+        return mean + self.mean_mlp(mean), logvar + self.logvar_mlp(logvar)
+
+
+def _mlp(dim: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, out_dim))

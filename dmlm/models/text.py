@@ -1,0 +1,293 @@
+"""Text encoders: any BERT-like transformers model, computed in groups of similar length."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dmlm._config import Configurable
+from dmlm.errors import CheckpointError, ConfigError, PretrainedWeightsError
+from dmlm.models.tokens import TokenBatch, tokenize
+from dmlm.reports.schema import ReportText
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class TextFeatures(NamedTuple):
+    """What a text encoder returns.
+
+    Args:
+        tokens: ``(B, L, F)``; position 0 is the text's own token (``[CLS]``); padding holds zeros.
+    """
+
+    tokens: Tensor
+
+
+class TextEncoder(Configurable, nn.Module, ABC):
+    """Contract of a text encoder: texts to tokens, tokens to features. Sets ``feature_dim`` (width ``F``)."""
+
+    feature_dim: int
+    vocab_size: int
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[ReportText | str]) -> TokenBatch:
+        """Turn texts into tokens on the CPU."""
+
+    @abstractmethod
+    def forward(self, tokens: TokenBatch, mask: Tensor | None = None) -> TextFeatures:
+        """Encode tokens.
+
+        Args:
+            tokens: The batch, on the encoder's device.
+            mask: bool ``(B, L)``, True where the mask token replaces the token.
+        """
+
+
+class HFTextEncoder(TextEncoder):
+    """A text encoder from transformers.
+
+    The tokenizer travels inside the state dict, so a checkpoint needs no vocabulary file. Texts are encoded in up to
+    ``length_groups`` groups of similar length, each padded to its own longest: the same output for less work.
+
+    Args:
+        model_name: Hub id or folder for ``AutoModel.from_pretrained``; with ``hf_config`` only a label.
+        pretrained: Load weights and tokenizer of ``model_name``. Recorded as False: a checkpoint brings its weights.
+        hf_config: Architecture when not pre-trained, e.g. ``{"model_type": "bert", "hidden_size": 96, ...}``.
+        tokenizer: ``"auto"`` (the model's own), ``"library"`` (the vocabulary that ships with dmlm), or the path of a
+            ``tokenizer.json``.
+        max_length: Most tokens of a text.
+        length_groups: Most groups of similar length that a batch is encoded in.
+
+    Raises:
+        PretrainedWeightsError: If weights were asked for and could not be had.
+        ConfigError: If the options do not fit each other.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "emilyalsentzer/Bio_ClinicalBERT",
+        pretrained: bool = True,
+        hf_config: dict[str, Any] | None = None,
+        tokenizer: str = "auto",
+        max_length: int = 512,
+        length_groups: int = 4,
+    ) -> None:
+        super().__init__()
+        self.max_length, self.length_groups = max_length, length_groups
+        self._tokenizer: Tokenizer | None = None
+        self._special: dict[str, int] = {}
+        if pretrained:
+            self.model, loaded = _from_pretrained(model_name)
+            self._set_tokenizer(*loaded)
+        else:
+            if hf_config is None:
+                msg = f"text encoder '{model_name}' with pretrained=false needs hf_config (the architecture to build)"
+                raise ConfigError(msg)
+            hf_config = dict(hf_config)
+            if tokenizer != "auto":
+                self._set_tokenizer(*_own_tokenizer(tokenizer))
+                size = len(self._loaded_tokenizer.get_vocab())
+                hf_config.setdefault("vocab_size", size + -size % 8)
+            self.model = _from_config(hf_config)
+        self._check_vocabulary()
+        self.feature_dim = int(self.model.config.hidden_size)
+        self.vocab_size = int(self.model.config.vocab_size)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Recorded constructor arguments with the resolved architecture; the tokenizer comes with the weights."""
+        config = super().config
+        hf_config = json.loads(self.model.config.to_json_string(use_diff=True))
+        hf_config = {
+            key: value for key, value in hf_config.items() if not key.startswith("_") and key != "transformers_version"
+        }
+        hf_config |= {"model_type": self.model.config.model_type, "vocab_size": self.vocab_size}
+        resolved = {"pretrained": False, "hf_config": hf_config, "tokenizer": "auto"}
+        return {**config, "init_args": {**config["init_args"], **resolved}}
+
+    def tokenize(self, texts: Sequence[ReportText | str]) -> TokenBatch:
+        """Turn texts into tokens on the CPU."""
+        return tokenize(self._loaded_tokenizer, texts, self.max_length, self._special["pad"])
+
+    def forward(self, tokens: TokenBatch, mask: Tensor | None = None) -> TextFeatures:
+        """Encode tokens; see :meth:`TextEncoder.forward`."""
+        ids = tokens.input_ids
+        if mask is not None:
+            ids = ids.masked_fill(mask, self._special["mask"])
+        groups = length_groups(tokens.lengths, self.length_groups)
+        if len(groups) == 1:
+            return TextFeatures(self._encode(ids, tokens.valid, tokens.lengths))
+        width = ids.shape[1]
+        parts = []
+        for rows in groups:
+            longest = max(tokens.lengths[row] for row in rows)
+            index = torch.as_tensor(rows, device=ids.device)
+            part = self._encode(
+                ids[index, :longest], tokens.valid[index, :longest], [tokens.lengths[row] for row in rows]
+            )
+            parts.append(F.pad(part, (0, 0, 0, width - longest)))
+        back = torch.as_tensor(np.argsort(np.concatenate(groups), kind="stable"), device=ids.device)
+        return TextFeatures(torch.cat(parts)[back])
+
+    def _encode(self, ids: Tensor, valid: Tensor, lengths: Sequence[int]) -> Tensor:
+        uniform = min(lengths) == ids.shape[1]
+        features: Tensor = self.model(input_ids=ids, attention_mask=None if uniform else valid.long()).last_hidden_state
+        return features if uniform else features * valid.unsqueeze(-1).to(features.dtype)
+
+    @property
+    def _loaded_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            msg = "the text encoder has no tokenizer yet: load its weights, or pass tokenizer='library' or a tokenizer.json"
+            raise ConfigError(msg)
+        return self._tokenizer
+
+    def _set_tokenizer(self, tokenizer: Tokenizer, special: dict[str, str]) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        ids = {role: tokenizer.token_to_id(token) for role, token in special.items()}
+        missing = [role for role in ("pad", "mask") if ids.get(role) is None]
+        if missing:
+            msg = f"the tokenizer has no {' and no '.join(missing)} token; masked prediction needs both"
+            raise ConfigError(msg)
+        self._tokenizer, self._special = tokenizer, ids
+
+    def _check_vocabulary(self) -> None:
+        if self._tokenizer is not None and max(self._tokenizer.get_vocab().values()) >= self.model.config.vocab_size:
+            msg = (
+                f"the tokenizer has ids up to {max(self._tokenizer.get_vocab().values())}, the model embeds "
+                f"{self.model.config.vocab_size}; set hf_config.vocab_size or another tokenizer"
+            )
+            raise ConfigError(msg)
+
+    def get_extra_state(self) -> Tensor:
+        """The tokenizer as JSON bytes, so that it survives ``weights_only`` loading and safetensors."""
+        if self._tokenizer is None:
+            return torch.zeros(0, dtype=torch.uint8)
+        state = json.dumps({"tokenizer": self._tokenizer.to_str(), "special": self._special})
+        return torch.frombuffer(bytearray(state.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the tokenizer from :meth:`get_extra_state`.
+
+        Raises:
+            CheckpointError: If the bytes are not what :meth:`get_extra_state` writes.
+        """
+        from tokenizers import Tokenizer
+
+        if state.numel() == 0:
+            return
+        try:
+            loaded = json.loads(bytes(state.cpu().numpy().tobytes()))
+            self._tokenizer = Tokenizer.from_str(loaded["tokenizer"])
+            self._special = {str(role): int(number) for role, number in loaded["special"].items()}
+        except Exception as error:
+            msg = f"the tokenizer in the checkpoint is damaged ({type(error).__name__}); save the encoder again"
+            raise CheckpointError(msg) from error
+
+
+def length_groups(lengths: Sequence[int], most: int) -> list[np.ndarray]:  # type: ignore[type-arg]
+    """Split a batch into at most ``most`` groups of similar length so that padding is least (exact, by dynamic programming).
+
+    Args:
+        lengths: Tokens of each text.
+        most: Most groups; each further group must save at least 5 % of the tokens to be worth its launch.
+
+    Returns:
+        Row numbers of each group; together a permutation of the batch.
+    """
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    ordered = np.asarray(lengths)[order]
+    count = len(ordered)
+    sizes = np.arange(1, count + 1)
+    cost = sizes * ordered  # one group holding the first n rows, padded to the n-th
+    cuts: list[np.ndarray] = []  # type: ignore[type-arg]
+    best, chosen = int(cost[-1]), 1
+    tables = []
+    for groups in range(2, min(most, count) + 1):
+        candidates = cost[None, :-1] + (sizes[1:, None] - sizes[None, :-1]) * ordered[1:, None]
+        candidates = np.where(sizes[None, :-1] < sizes[1:, None], candidates, np.iinfo(np.int64).max)
+        tables.append(candidates.argmin(1) + 1)  # rows before the last group, for the first n = 2.. rows
+        cost = np.concatenate([[cost[0]], candidates.min(1)])
+        if cost[-1] <= best - 0.05 * int(count * ordered[-1]):
+            best, chosen = int(cost[-1]), groups
+    end = count
+    for table in reversed(tables[: chosen - 1]):
+        start = int(table[end - 2]) if end > 1 else 0
+        cuts.append(order[start:end])
+        end = start
+    return [group for group in [order[:end], *reversed(cuts)] if len(group)]
+
+
+def _from_config(hf_config: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers has no common typed base
+    from transformers import AutoConfig, AutoModel
+
+    arguments = dict(hf_config)
+    model_type = arguments.pop("model_type", None)
+    try:
+        config = AutoConfig.for_model(model_type, **arguments)
+        return AutoModel.from_config(config, **_without_pooler(model_type))
+    except (ValueError, TypeError, KeyError) as error:
+        msg = f"transformers cannot build hf_config with model_type '{model_type}': {str(error).splitlines()[0]}"
+        raise ConfigError(msg) from error
+
+
+def _from_pretrained(name: str) -> tuple[Any, tuple[Tokenizer, dict[str, str]]]:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    try:
+        model_type = AutoConfig.from_pretrained(name).model_type
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, **_without_pooler(model_type))
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        msg = (
+            f"the pre-trained text encoder '{name}' could not be loaded ({reason}); offline, pass a local folder as "
+            "model_name, or pretrained=false with hf_config (--model.encoder.text.pretrained false)"
+        )
+        raise PretrainedWeightsError(msg) from error
+    special = {"pad": tokenizer.pad_token, "mask": tokenizer.mask_token}
+    return model, (tokenizer.backend_tokenizer, {role: token for role, token in special.items() if token})
+
+
+def _without_pooler(model_type: str | None) -> dict[str, Any]:
+    return {"add_pooling_layer": False} if model_type in {"bert", "roberta", "xlm-roberta"} else {}
+
+
+def _library_tokenizer() -> Tokenizer:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    from dmlm.reports.vocabulary import vocabulary_path
+
+    words = vocabulary_path().read_text(encoding="utf-8").splitlines()
+    tokenizer = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return tokenizer
+
+
+def _own_tokenizer(which: str) -> tuple[Tokenizer, dict[str, str]]:
+    from tokenizers import Tokenizer
+
+    if which == "library":
+        return _library_tokenizer(), {"pad": "[PAD]", "mask": "[MASK]"}
+    path = Path(which)
+    if not path.is_file():
+        msg = f"tokenizer must be 'auto', 'library' or a tokenizer.json; '{which}' is no file"
+        raise ConfigError(msg)
+    tokenizer = Tokenizer.from_file(str(path))
+    names = {"pad": ("[PAD]", "<pad>"), "mask": ("[MASK]", "<mask>")}
+    return tokenizer, {
+        role: token for role, tokens in names.items() for token in tokens if tokenizer.token_to_id(token) is not None
+    }

@@ -1,0 +1,22 @@
+"""What pre-training minimises, and what watches it: plain modules and functions, no Lightning."""
+
+from dmlm.objectives.alignment import AlignmentLoss
+from dmlm.objectives.masked_prediction import MaskedPredictionLoss
+from dmlm.objectives.monitors import CollapseMonitor
+from dmlm.objectives.positives import PairRelations, pair_relations
+from dmlm.objectives.pretraining import ObjectiveConfig, PretrainingObjective, Views
+from dmlm.objectives.reconstruction import ReconstructionAnchor
+from dmlm.objectives.teacher import Teacher
+
+__all__ = [
+    "AlignmentLoss",
+    "CollapseMonitor",
+    "MaskedPredictionLoss",
+    "ObjectiveConfig",
+    "PairRelations",
+    "PretrainingObjective",
+    "ReconstructionAnchor",
+    "Teacher",
+    "Views",
+    "pair_relations",
+]

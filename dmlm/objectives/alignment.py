@@ -1,0 +1,117 @@
+"""Image-text alignment by distances between distributions (paper, Eq. 4), in a form that does not collapse."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dmlm.distributions import Gaussian, pairwise_csd, pairwise_wasserstein2, wasserstein2
+from dmlm.errors import ConfigError
+from dmlm.objectives.distributed import gather
+from dmlm.objectives.positives import PairRelations, identity_relations, pair_relations, same_text_relations
+
+AlignmentKind = Literal["contrastive", "csd_bce", "attract"]
+Positives = Literal["findings", "same_text", "identity"]
+Distance = Literal["w2", "csd"]
+
+
+class AlignmentLoss(nn.Module):
+    """Bring each image's distribution near the texts that are true of it.
+
+    ``contrastive``: symmetric InfoNCE over ``-scale * W2^2 / D``; positives share the target mass evenly, ignored pairs
+    leave the softmax. ``csd_bce``: a sigmoid per pair over ``-scale * CSD / D + shift`` (PCME++, ProLIP). ``attract`` is
+    the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse and does collapse; it is
+    there to be studied.
+
+    Args:
+        kind: See above.
+        positives: What counts as a positive: ``"findings"`` (what the report states), ``"same_text"``, ``"identity"``.
+        scale_init: Scale at the start, learned on a log scale. 7.14 on the mean over dimensions is CLIP's 1/0.07.
+        scale_max: Largest scale.
+        shift_init: Shift of ``csd_bce`` at the start, learned.
+
+    Raises:
+        ConfigError: If an option is unknown.
+    """
+
+    def __init__(
+        self,
+        kind: AlignmentKind = "contrastive",
+        positives: Positives = "findings",
+        scale_init: float = 7.14,
+        scale_max: float = 50.0,
+        shift_init: float = 7.14,
+    ) -> None:
+        super().__init__()
+        if kind not in ("contrastive", "csd_bce", "attract"):
+            msg = f"kind of alignment must be contrastive, csd_bce or attract, got '{kind}'"
+            raise ConfigError(msg)
+        if positives not in ("findings", "same_text", "identity"):
+            msg = f"positives must be findings, same_text or identity, got '{positives}'"
+            raise ConfigError(msg)
+        self.kind, self.positives, self.scale_max = kind, positives, scale_max
+        learned = kind != "attract"
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale_init)), requires_grad=learned)
+        self.shift = nn.Parameter(torch.tensor(float(shift_init)), requires_grad=kind == "csd_bce")
+
+    @property
+    def distance(self) -> Distance:
+        """Distance that training uses, and that zero-shot scores should use."""
+        return "csd" if self.kind == "csd_bce" else "w2"
+
+    @property
+    def scale(self) -> Tensor:
+        """Current scale, at most ``scale_max``."""
+        return self.log_scale.exp().clamp_max(self.scale_max)
+
+    def forward(
+        self, image: Gaussian, text: Gaussian, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor
+    ) -> Tensor:
+        """Compute the loss over the global batch (gathered over processes, with gradient).
+
+        Args:
+            image: Global elements of the images, ``(B, D)``.
+            text: Global elements of the texts, ``(B, D)``; text ``i`` belongs to image ``i``.
+            report_facts: int64 ``(B, K, 4)``, what each image's whole report states.
+            text_facts: int64 ``(B, K, 4)``, what each text states.
+            text_keys: int64 ``(B,)``, hash of each text.
+
+        Returns:
+            Scalar float32, the same on every process.
+        """
+        image, text = (Gaussian(gather(side.mean.float()), gather(side.logvar.float())) for side in (image, text))
+        if self.kind == "attract":
+            return wasserstein2(image, text).mean()
+        relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys))
+        if self.kind == "contrastive":
+            logits = -self.scale * pairwise_wasserstein2(image, text)
+            return 0.5 * (_multi_positive(logits, relations) + _multi_positive(logits.t(), _transpose(relations)))
+        logits = -self.scale * pairwise_csd(image, text) + self.shift
+        wanted = relations.positive.to(logits.dtype)
+        known = (relations.positive | relations.negative).to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        return (each * known).sum() / len(logits)
+
+    def relations(self, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor) -> PairRelations:
+        """Positives and negatives of a global batch under the chosen rule."""
+        if self.positives == "findings":
+            return pair_relations(report_facts, text_facts)
+        if self.positives == "same_text":
+            return same_text_relations(text_keys)
+        return identity_relations(len(text_keys), text_keys.device)
+
+
+def _multi_positive(logits: Tensor, relations: PairRelations) -> Tensor:
+    """Cross-entropy of each row with the target mass shared evenly by its positives; ignored pairs are left out."""
+    ignored = ~(relations.positive | relations.negative)
+    log_probability = F.log_softmax(logits.masked_fill(ignored, -torch.inf), dim=1)
+    positive = torch.where(relations.positive, log_probability, torch.zeros_like(logits))
+    return -(positive.sum(1) / relations.positive.sum(1)).mean()
+
+
+def _transpose(relations: PairRelations) -> PairRelations:
+    return PairRelations(relations.positive.t(), relations.negative.t())

@@ -1,0 +1,75 @@
+"""The teacher: where the "true" distributions of masked elements come from."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+
+from dmlm.errors import ConfigError
+from dmlm.models.encoder import ProbabilisticEncoder
+
+TargetKind = Literal["ema", "frozen", "online", "shared"]
+
+
+class Teacher(nn.Module):
+    """Targets of masked prediction.
+
+    ``ema``: an exponential moving average of the encoder (default). ``frozen``: the encoder as it was at the start.
+    ``online``: the encoder itself without gradient; only with a contrastive alignment. ``shared``: the encoder itself
+    with gradient, the letter of Eq. 3, which collapses; there to be studied. The last two hold no copy.
+
+    Args:
+        encoder: The encoder that trains.
+        kind: See above.
+        momentum: Momentum at the start and at the end of training, on a half cosine.
+
+    Raises:
+        ConfigError: If the kind is unknown.
+    """
+
+    def __init__(
+        self, encoder: ProbabilisticEncoder, kind: TargetKind = "ema", momentum: tuple[float, float] = (0.996, 1.0)
+    ) -> None:
+        super().__init__()
+        if kind not in ("ema", "frozen", "online", "shared"):
+            msg = f"target must be ema, frozen, online or shared, got '{kind}'"
+            raise ConfigError(msg)
+        self.kind, self.bounds = kind, tuple(momentum)
+        self.encoder = copy.deepcopy(encoder).requires_grad_(requires_grad=False) if self.has_copy else None
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether targets come from weights of the teacher's own."""
+        return self.kind in ("ema", "frozen")
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in evaluation mode: targets have no dropout."""
+        super().train(mode)
+        if self.encoder is not None:
+            self.encoder.eval()
+        return self
+
+    def momentum(self, progress: float) -> float:
+        """Momentum at ``progress`` (0..1) of the training."""
+        start, end = self.bounds
+        return end - (end - start) * 0.5 * (1.0 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+
+    @torch.no_grad()
+    def update(self, encoder: ProbabilisticEncoder, progress: float) -> None:
+        """Move an ``ema`` teacher towards the encoder; call it once after each optimiser step.
+
+        Args:
+            encoder: The encoder that trains.
+            progress: Share of all optimiser steps that are done, 0..1.
+        """
+        if self.kind != "ema" or self.encoder is None:
+            return
+        weight = 1.0 - self.momentum(progress)
+        own, new = list(self.encoder.parameters()), list(encoder.parameters())
+        torch._foreach_lerp_(own, new, weight)
+        for mine, theirs in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
+            mine.copy_(theirs)

@@ -1,0 +1,141 @@
+"""The pre-training task: draws views and masks, runs the objective, watches for collapse, evaluates zero-shot."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from dmlm.errors import ConfigError
+from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker
+from dmlm.models.encoder import ProbabilisticEncoder
+from dmlm.models.predictor import CrossModalPredictor
+from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Views
+from dmlm.objectives.monitors import CollapseAction
+from dmlm.reports import TextViews, encode_facts
+from dmlm.tasks.optim import OptimConfig, configure
+from dmlm.tasks.zero_shot import ZeroShotTask
+from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
+
+
+class DMLMPretrainModule(ZeroShotTask):
+    """Pre-train a probabilistic encoder on images and structured reports (paper, sections 3.2 to 3.4).
+
+    Validation and test are zero-shot classification. Everything random in a step (views of the texts, masks, dropout) is a
+    function of ``seed``, epoch, batch and process, so that a run that is resumed goes on with the losses of an unbroken one.
+
+    Args:
+        encoder: What is trained.
+        predictor: Cross-modal predictor; None builds one of the encoder's width with default size.
+        image_masker: Image masking strategy; None is random masking of 30 %.
+        text_masker: Text masking; None hides 30 % of the words.
+        views: How the text of a pair is drawn from its report.
+        objective: What is minimised.
+        optim: Rates and schedule.
+        zero_shot: How zero-shot classification is done and reported.
+        collapse: What to do when representations collapse: ``warn``, ``stop`` or ``off``.
+        min_spread: Floor of the spread of images, texts and targets below which they count as collapsed.
+        seed: First part of the seed of every random draw.
+
+    Raises:
+        ConfigError: If the predictor's width is not the encoder's.
+    """
+
+    monitor: ClassVar[str] = "val_auroc"
+    mode: ClassVar[Literal["min", "max"]] = "max"
+
+    def __init__(
+        self,
+        encoder: ProbabilisticEncoder,
+        predictor: CrossModalPredictor | None = None,
+        image_masker: ImageMasker | None = None,
+        text_masker: TextMasker | None = None,
+        views: TextViews = TextViews(),
+        objective: ObjectiveConfig = ObjectiveConfig(),
+        optim: OptimConfig = OptimConfig(),
+        zero_shot: ZeroShotConfig = ZeroShotConfig(),
+        collapse: CollapseAction = "warn",
+        min_spread: float = 0.05,
+        seed: int = 0,
+    ) -> None:
+        predictor = CrossModalPredictor(encoder.embed_dim) if predictor is None else predictor
+        if predictor.embed_dim != encoder.embed_dim:
+            msg = f"predictor.embed_dim ({predictor.embed_dim}) must be the encoder's embed_dim ({encoder.embed_dim})"
+            raise ConfigError(msg)
+        super().__init__(encoder, predictor, zero_shot)
+        self.image_masker = RandomMask() if image_masker is None else image_masker
+        self.text_masker = TextMasker() if text_masker is None else text_masker
+        self.views, self.optim_config, self.seed = views, optim, seed
+        self.objective = PretrainingObjective(objective, encoder)
+        floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
+        self.collapse_monitor = CollapseMonitor(floors, action=collapse)
+
+    @property
+    def zero_shot_scale(self) -> float:
+        """The scale that alignment learned."""
+        return float(self.objective.alignment.scale.detach())
+
+    @property
+    def training_distance(self) -> Literal["w2", "csd"]:
+        """The distance that alignment trains with."""
+        return self.objective.alignment.distance
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
+        """Compute the loss of one batch."""
+        entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))  # dropout, sampled contexts
+        step = self.objective(self.encoder, self.predictor, self.draw_views(batch, np.random.default_rng(entropy)))
+        every = self.trainer.log_every_n_steps
+        if self.global_step % every == 0:
+            parts = {f"train_{name}": value for name, value in step.parts.items()}
+            self.log_dict(parts, batch_size=len(batch["image"]))
+            self.collapse_monitor.update({name: float(value) for name, value in step.parts.items()}, self.global_step)
+        return step.loss  # type: ignore[no-any-return]
+
+    def draw_views(self, batch: dict[str, Any], rng: np.random.Generator) -> Views:
+        """Draw text views and masks of a batch.
+
+        Args:
+            batch: A batch of a data module.
+            rng: Source of all randomness.
+
+        Returns:
+            Tensors on the images' device.
+        """
+        device = batch["image"].device
+        texts = [self.views.sample(report, text, rng) for report, text in zip(batch["report"], batch["text"], strict=True)]
+        tokens = self.encoder.tokenize(texts)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        context = MaskContext(batch["image"], self.encoder.image.patch_grid)
+        facts = [
+            np.stack([encode_facts(statements) for statements in side])
+            for side in ([report.observations for report in batch["report"]], [text.statements for text in texts])
+        ]
+        return Views(
+            images=batch["image"],
+            image_mask=self.image_masker(context, generator),
+            text_mask=self.text_masker(tokens, generator).to(device),
+            tokens=tokens.to(device),
+            report_facts=torch.from_numpy(facts[0]).to(device),
+            text_facts=torch.from_numpy(facts[1]).to(device),
+            text_keys=torch.tensor([_key(text.text) for text in texts], device=device),
+        )
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Optimizer | Any, optimizer_closure: Any = None) -> None:  # noqa: ANN401
+        """Step, then let the teacher follow; a checkpoint between the two cannot be written."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        total = float(self.trainer.estimated_stepping_batches)
+        self.objective.teacher.update(self.encoder, (self.global_step + 1) / total)
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
+        """AdamW with the encoder's own rate, warm-up and cosine."""
+        prefixes = ("encoder.image.", "encoder.text.")
+        return configure(self, prefixes, self.optim_config, float(self.trainer.estimated_stepping_batches))
+
+
+def _key(text: str) -> int:
+    """Hash of a text in 63 bits, the same in every process."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,201 @@
+"""Rows of a zero-shot evaluation: scored per batch, gathered over processes, one row per study."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from dmlm.errors import ConfigError
+from dmlm.io.atomic import atomic_path
+from dmlm.models.encoder import ProbabilisticEncoder
+from dmlm.models.predictor import CrossModalPredictor
+from dmlm.models.zero_shot import (
+    Distance,
+    Prompts,
+    cloze_scores,
+    sampled_probability_std,
+    zero_shot_scores,
+)
+from dmlm.reports.prompts import PromptTemplate
+
+ScorerName = Literal["pair", "positive_only", "cloze"]
+_DISTANCES: tuple[Distance, ...] = get_args(Distance)
+
+
+@dataclass(frozen=True)
+class ZeroShotConfig:
+    """How zero-shot classification is done and reported (method, section 5).
+
+    Args:
+        templates: Prompt templates; scores are averaged over them.
+        distance: ``train`` takes the one that alignment trained with, else ``w2``, ``csd`` or ``cosine``. The macro AUC
+            of all of them is reported beside it.
+        scorers: ``pair`` (negative against positive prompt), ``positive_only``, ``cloze`` (the predictor fills in the
+            verdict). The first one is the result; the macro AUC of the others is reported beside it.
+        findings: Findings to evaluate; None takes all labels of the data module.
+        mc_samples: Samples of the image's distribution for ``mc_std`` in the predictions.
+        bootstrap: Resamples of patients for the 95 % intervals; 0 gives none.
+
+    Raises:
+        ConfigError: If an option is unknown or out of range.
+    """
+
+    templates: tuple[PromptTemplate, ...] = ("obs_verdict", "full")
+    distance: Literal["train", "w2", "csd", "cosine"] = "train"
+    scorers: tuple[ScorerName, ...] = ("pair",)
+    findings: tuple[str, ...] | None = None
+    mc_samples: int = 16
+    bootstrap: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("templates", "scorers", "findings"):  # YAML brings lists
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
+        for name, allowed in (("templates", get_args(PromptTemplate)), ("scorers", get_args(ScorerName))):
+            wrong = [item for item in getattr(self, name) if item not in allowed]
+            if wrong or not getattr(self, name):
+                msg = f"zero_shot.{name} must name at least one of {', '.join(allowed)}; got {wrong or 'none'}"
+                raise ConfigError(msg)
+        if self.mc_samples < 1 or self.bootstrap < 0:
+            msg = f"zero_shot.mc_samples must be at least 1 and bootstrap at least 0, got {self.mc_samples}, {self.bootstrap}"
+            raise ConfigError(msg)
+
+
+@dataclass
+class Rows:
+    """One row per study; ``C`` findings.
+
+    Args:
+        index: Position of the study in its split, int64 ``[n]``.
+        scores: Log-odds ``[n, C]`` per way of scoring; ``"result"`` is the configured one.
+        labels: float32 ``[n, C]``: 1, 0, -1 uncertain, nan unknown.
+        variance: Mean variance of the image's global element, ``[n]``.
+        mc_std: Standard deviation of the probability over samples of the image's distribution, ``[n, C]``.
+        study_id: ``n`` identifiers.
+        patient_id: ``n`` identifiers.
+    """
+
+    index: np.ndarray[Any, np.dtype[np.int64]]
+    scores: dict[str, np.ndarray[Any, Any]]
+    labels: np.ndarray[Any, Any]
+    variance: np.ndarray[Any, Any]
+    mc_std: np.ndarray[Any, Any]
+    study_id: list[str]
+    patient_id: list[str]
+
+    @property
+    def probabilities(self) -> np.ndarray[Any, Any]:
+        """Sigmoid of the result's log-odds, ``[n, C]``; not calibrated."""
+        return 1.0 / (1.0 + np.exp(-self.scores["result"]))
+
+
+@torch.no_grad()
+def score_batch(
+    encoder: ProbabilisticEncoder,
+    predictor: CrossModalPredictor | None,
+    prompts: Prompts,
+    batch: dict[str, Any],
+    columns: Sequence[int],
+    findings: Sequence[str],
+    config: ZeroShotConfig,
+    distance: Distance,
+    scale: float,
+) -> Rows:
+    """Score the images of a batch.
+
+    Args:
+        encoder: The encoder, in evaluation mode.
+        predictor: The predictor; needed for ``cloze`` only.
+        prompts: Encoded prompts of the findings.
+        batch: A batch of a data module.
+        columns: Columns of the batch's labels that belong to the findings.
+        findings: Names of the findings.
+        config: How to score.
+        distance: Distance of the result.
+        scale: Scale of log-odds.
+    """
+    image = encoder.encode_image(batch["image"]).at(0)
+    scores = {kind: zero_shot_scores(image, prompts, kind, "pair", scale) for kind in _DISTANCES}
+    if "positive_only" in config.scorers:
+        scores["positive_only"] = zero_shot_scores(image, prompts, distance, "positive_only", scale)
+    if "cloze" in config.scorers:
+        if predictor is None:
+            msg = "zero_shot.scorers asks for cloze, which needs a trained predictor: use the checkpoint of a pre-training run"
+            raise ConfigError(msg)
+        scores["cloze"] = cloze_scores(encoder, predictor, batch["image"], findings)
+    scores["result"] = scores[distance] if config.scorers[0] == "pair" else scores[config.scorers[0]]
+    noise = torch.Generator().manual_seed(int(batch["index"][0]))
+    return Rows(
+        index=batch["index"].cpu().numpy(),
+        scores={name: value.double().cpu().numpy() for name, value in scores.items()},
+        labels=batch["labels"][:, list(columns)].cpu().numpy(),
+        variance=image.variance.mean(-1).cpu().numpy(),
+        mc_std=sampled_probability_std(image, prompts, config.mc_samples, scale, noise).cpu().numpy(),
+        study_id=list(batch["study_id"]),
+        patient_id=list(batch["patient_id"]),
+    )
+
+
+def gather_rows(parts: Sequence[Rows]) -> Rows:
+    """Put the batches of all processes together: every study once, ordered by its index."""
+    pieces = list(parts)
+    if dist.is_available() and dist.is_initialized():
+        everyone: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(everyone, pieces)
+        pieces = [piece for other in everyone for piece in other]
+    index = np.concatenate([piece.index for piece in pieces])
+    _, order = np.unique(index, return_index=True)
+    joined: dict[str, Any] = {}
+    for field in fields(Rows):
+        values = [getattr(piece, field.name) for piece in pieces]
+        if field.name == "scores":
+            joined["scores"] = {name: np.concatenate([value[name] for value in values])[order] for name in values[0]}
+        elif isinstance(values[0], list):
+            flat = [item for value in values for item in value]
+            joined[field.name] = [flat[place] for place in order]
+        else:
+            joined[field.name] = np.concatenate(values)[order]
+    return Rows(**joined)
+
+
+def write_predictions(path: Path, rows: Rows, findings: Sequence[str], prompt_variance: np.ndarray[Any, Any],
+                      thresholds: np.ndarray[Any, Any]) -> None:
+    """Write one line per study and finding, atomically.
+
+    Columns: identifiers, ``label`` (empty where unknown), ``score`` (log-odds), ``prob``, ``pred`` (1 where ``prob``
+    exceeds ``threshold``), and what is known of the uncertainty: ``entropy`` of ``prob`` in nats, ``mc_std``,
+    ``image_variance`` and ``prompt_variance``. The variances are of the embeddings; they are no calibrated uncertainty.
+
+    Args:
+        path: CSV file.
+        rows: What was scored.
+        findings: ``C`` names.
+        prompt_variance: Mean variance of each finding's positive prompt, ``[C]``.
+        thresholds: Threshold on ``prob`` per finding, ``[C]``.
+    """
+    probability = rows.probabilities
+    safe = np.clip(probability, 1e-12, 1 - 1e-12)
+    entropy = -(safe * np.log(safe) + (1 - safe) * np.log(1 - safe))
+    header = ("index", "study_id", "patient_id", "finding", "label", "score", "prob", "pred", "threshold", "entropy",
+              "mc_std", "image_variance", "prompt_variance")
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for row in range(len(rows.index)):
+            for column, finding in enumerate(findings):
+                label = rows.labels[row, column]
+                writer.writerow((
+                    int(rows.index[row]), rows.study_id[row], rows.patient_id[row], finding,
+                    "" if np.isnan(label) else f"{label:g}",
+                    f"{rows.scores['result'][row, column]:.6g}", f"{probability[row, column]:.6g}",
+                    int(probability[row, column] > thresholds[column]), f"{thresholds[column]:.6g}",
+                    f"{entropy[row, column]:.6g}", f"{rows.mc_std[row, column]:.6g}",
+                    f"{rows.variance[row]:.6g}", f"{prompt_variance[column]:.6g}",
+                ))
