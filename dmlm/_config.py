@@ -142,7 +142,8 @@ def _rebuild(value: Any, hint: Any, source: str) -> Any:  # noqa: ANN401
         return build(value, Configurable, source)
     for option in (hint, *typing.get_args(hint)):  # the members of a Union, too
         if isinstance(value, Mapping) and dataclasses.is_dataclass(option) and isinstance(option, type):
-            return option(**value)
+            fields = _type_hints(option)
+            return option(**{name: _rebuild(item, fields.get(name), source) for name, item in value.items()})
         if isinstance(value, (list, tuple)) and (option is tuple or typing.get_origin(option) is tuple):
             return tuple(_rebuild(item, None, source) for item in value)
     if isinstance(value, (list, tuple)):

@@ -20,6 +20,8 @@ _WARNING_NOISE = (
     r".*does not have many workers which may be a bottleneck.*",
     # resuming writes beside the checkpoints that are there, which is what was asked for
     r".*Checkpoint directory .* exists and is not empty.*",
+    # samples that fill up the last batch of several processes are told apart by their index and count once
+    r".*During `trainer\..*`, it is recommended to use `Trainer\(devices=1.*",
     # a run that is evaluated or resumed has a new folder
     r".*The dirpath has changed from .*",
     # the package comes with tensorboard; only its absence would matter, and that is said elsewhere

@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import typing
 from collections.abc import Iterable
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import NoReturn
 
@@ -65,12 +68,15 @@ class DMLMArgumentParser(LightningArgumentParser):
         """Add the nearest right name to what jsonargparse said."""
         where = f"{key}: " if key else ""
         short = owner.rpartition(".")[2]
+        if "is abstract" in text or short in ("TaskModule", "ChestXrayDataModule"):
+            return f"name a class before its options: --{key} NAME --{key}.OPTION VALUE, or use --config or --ckpt"
         if found := re.search(r"Option '([\w.]+)' is not accepted", text):
             known = _arguments_of(owner) if owner else [action.dest for action in self._actions]
             return f"{where}{short or 'the configuration'} has no option '{found[1]}'{_did_you_mean(found[1], known)}"
         if found := re.search(r"does not accept option '([\w.]+)'|unrecognized arguments: (--[\w.]+)", text):
             option = (found[1] or found[2]).removeprefix("--")
-            return f"unknown option '{option}'{_did_you_mean(option, self._known_options())}"
+            known = _arguments_of(owner) if owner else self._known_options()
+            return f"{where}unknown option '{option}'{_did_you_mean(option, known)}"
         if found := re.search(r"(?:dot import path string|Not a valid subclass of .*Got value): ([^\s;]+)", text):
             return f"{where}{_unknown_class(found[1], key)}"
         if found := re.search(r"Unable to load config ['\"](.+?)['\"]", text):
@@ -128,9 +134,14 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def _arguments_of(class_path: str) -> list[str]:
+    """Names of a class's arguments, and of the fields of those that are dataclasses (``optim.lr``)."""
     module, _, name = class_path.rpartition(".")
-    signature = inspect.signature(getattr(import_module(module), name))
-    return [item for item in signature.parameters if item not in ("args", "kwargs")]
+    cls = getattr(import_module(module), name)
+    names = [item for item in inspect.signature(cls).parameters if item not in ("args", "kwargs")]
+    hints = typing.get_type_hints(cls.__init__)
+    nested = [(item, kind) for item in names for kind in (hints.get(item), *typing.get_args(hints.get(item)))]
+    fields = [(item, field) for item, kind in nested if is_dataclass(kind) for field in dataclass_fields(kind)]
+    return names + [f"{item}.{field.name}" for item, field in fields]
 
 
 def _unknown_class(name: str, key: str) -> str:

@@ -222,8 +222,8 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
     def _loader(self, dataset: ChestXrayDataset, train: bool) -> DataLoader[dict[str, Any]]:
         workers = self.num_workers
         if workers == "auto":
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            workers = self.auto_workers(cores // (1 if self.trainer is None else self.trainer.num_devices))
+            processes = 1 if self.trainer is None else self.trainer.num_devices
+            workers = self.auto_workers(usable_cores() // processes)
         world, rank = self._place()
         return DataLoader(
             dataset,
@@ -236,6 +236,11 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
             persistent_workers=workers > 0,
             worker_init_fn=_start_worker,
         )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_worker(_: int) -> None:

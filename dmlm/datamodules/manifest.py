@@ -130,11 +130,11 @@ class ManifestDataModule(ChestXrayDataModule):
         return self._manifest
 
     def prepare_data(self) -> None:
-        """Make the small copies of the images, on one process per machine, before the others look for them."""
-        if self.cache_size is not None:
-            for split in SPLITS:
-                if self.manifest.split(split):
-                    self.make_dataset(split, None)
+        """Read the CSV and make the small copies of the images on one process per machine, before the others do."""
+        manifest = self.manifest  # checked images and drawn splits are on record from here on
+        for split in SPLITS:
+            if self.cache_size is not None and manifest.split(split):
+                self.make_dataset(split, None)
 
     def make_dataset(self, split: Split, transform: Transform | None) -> ManifestDataset:
         """Return a split, with the training transform or (None) without augmentation."""

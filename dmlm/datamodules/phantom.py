@@ -2,11 +2,76 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
-from dmlm.datamodules.base import ChestXrayDataModule
-from dmlm.datasets.phantom import PhantomDataset, generate_phantoms, phantom_folder
+from dmlm.datamodules.base import ChestXrayDataModule, usable_cores
+from dmlm.datasets.phantom import PhantomDataset, generate_phantoms
 from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AugmentConfig, Transform
-from dmlm.errors import ConfigError
+from dmlm.io.cache import cache_dir
+
+
+class PhantomDataModule(ChestXrayDataModule):
+    """Synthetic radiographs with reports, labels and masks.
+
+    They are drawn once (a seventh larger than ``image_size``, so that crops keep their sharpness) and kept; the same
+    ``num_*``, ``image_size`` and ``data_seed`` give the same studies on every machine.
+
+    Args:
+        num_train: Patients in the training split; each has one to four studies.
+        num_val: Patients in the validation split.
+        num_test: Patients in the test split.
+        image_size: Height and width of the images, in pixels.
+        batch_size: Samples per batch and process.
+        data_seed: Seed of what is drawn (apart from ``seed``, so that another training seed keeps the data).
+        cache: Folder that keeps the generated data; None means ``phantoms`` in the cache folder of dmlm.
+        with_masks: Whether batches hold ``masks``, the place of each finding.
+        num_workers: Worker processes per loader; ``auto`` is at most one, since nothing has to be decoded.
+        seed: Seed of order and augmentation.
+        augment: Whether training images are varied.
+        augmentation: How far; None takes the defaults.
+        albumentations: Pipeline of albumentations steps to use instead, as plain data.
+    """
+
+    def __init__(
+        self,
+        num_train: int = 2000,
+        num_val: int = 200,
+        num_test: int = 400,
+        image_size: int = 96,
+        batch_size: int = 64,
+        data_seed: int = 0,
+        cache: str | None = None,
+        with_masks: bool = False,
+        num_workers: int | Literal["auto"] = "auto",
+        seed: int = 0,
+        augment: bool = True,
+        augmentation: AugmentConfig | None = None,
+        albumentations: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(image_size, batch_size, num_workers, seed, augment, augmentation, albumentations)
+        self.num_patients = {"train": num_train, "val": num_val, "test": num_test}
+        self.data_seed = data_seed
+        self.cache = None if cache is None else os.fspath(cache)
+        self.with_masks = with_masks
+
+    def prepare_data(self) -> None:
+        """Draw the phantoms, unless they are there already; one process per machine does this first."""
+        self._generated()
+
+    def make_dataset(self, split: Split, transform: Transform | None) -> PhantomDataset:
+        """Return a split, with the training transform or (None) without augmentation."""
+        return PhantomDataset(self._generated(), split, self.image_size, transform, self.seed, self.with_masks)
+
+    def auto_workers(self, cores: int) -> int:
+        """Return at most one worker: films are read from memory-mapped files."""
+        return min(super().auto_workers(cores), 1)
+
+    def _generated(self) -> Path:
+        root = cache_dir() / "phantoms" if self.cache is None else Path(self.cache).expanduser()
+        stored_size = round(self.image_size * 7 / 6)
+        # starting a process (importing torch in it) takes as long as drawing a few hundred patients
+        workers = min(usable_cores(), 1 + sum(self.num_patients.values()) // 500)
+        return generate_phantoms(root, self.num_patients, stored_size, self.data_seed, workers=workers)

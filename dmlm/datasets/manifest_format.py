@@ -67,6 +67,11 @@ class ManifestFormat:
         if self.label_columns and self.label_names and len(self.label_columns) != len(self.label_names):
             msg = f"label_names has {len(self.label_names)} names for {len(self.label_columns)} label_columns"
             raise ConfigError(msg)
+        for option in ("label_columns", "label_names"):
+            names = getattr(self, option)
+            if len(set(names)) != len(names):
+                msg = f"{option} names something twice: {', '.join(names)}"
+                raise ConfigError(msg)
 
     @property
     def has_labels(self) -> bool:

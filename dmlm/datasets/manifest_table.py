@@ -70,6 +70,8 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
     _, header = next(records)
     columns = _columns(path, header, form)
     problems = Problems(str(path))
+    # absolute, so that '..' cannot hide behind a relative root and a later change of folder does not matter
+    root = os.path.normpath((path.parent if form.root is None else Path(form.root).expanduser()).absolute())
     rows: list[ManifestRow] = []
     label_cells: list[list[str]] = []
     for line, values in records:
@@ -78,7 +80,7 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
             continue
         cells = {name: value.strip() for name, value in zip(header, values, strict=True)}
         if all(cells[column] in wanted for column, wanted in form.where.items()):
-            rows.append(_row(line, cells, columns, form, path, problems))
+            rows.append(_row(line, cells, columns, form, root, problems))
             label_cells.append([cells[column] for column in form.all_label_columns])
     names, labels = read_labels(form, label_cells, [row.line for row in rows], problems)
     rows = [row._replace(labels=values) for row, values in zip(rows, labels, strict=True)]
@@ -160,7 +162,7 @@ def _row(
     cells: dict[str, str],
     columns: dict[str, str | None],
     form: ManifestFormat,
-    path: Path,
+    root: str,
     problems: Problems,
 ) -> ManifestRow:
     def cell(option: str) -> str:
@@ -168,14 +170,13 @@ def _row(
         return "" if column is None else cells[column]
 
     written = cell("image_column")
-    root = os.path.normpath(path.parent if form.root is None else Path(form.root).expanduser())
     image = os.path.normpath(Path(root, written))
     split = _SPLIT_NAMES.get(cell("split_column").lower())
     study = cell("study_column") or written
     patient = cell("patient_column") if columns["patient_column"] else study
     if not written:
         problems.add(f"empty image path (column '{form.image_column}')", line)
-    elif not form.allow_outside_root and Path(root) not in Path(image).parents:
+    elif not form.allow_outside_root and not image.startswith(root.rstrip(os.sep) + os.sep):
         problems.add(f"image path outside of root {root} (allow_outside_root permits that)", line, f"'{written}'")
     elif not Path(image).is_file():
         problems.add(f"image file not found under root {root}", line, f"'{written}'")

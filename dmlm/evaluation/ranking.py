@@ -200,5 +200,5 @@ def matthews(hit: npt.ArrayLike, false: npt.ArrayLike, missed: npt.ArrayLike, re
         Value in -1..1 per element; 0 where a margin of the table is empty (scikit-learn's convention).
     """
     tp, fp, fn, tn = (np.asarray(part, dtype=np.float64) for part in (hit, false, missed, rejected))
-    margins = np.sqrt(tp + fp) * np.sqrt(tp + fn) * np.sqrt(tn + fp) * np.sqrt(tn + fn)
+    margins = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt((tp + fn) * (tn + fp))
     return np.asarray(np.divide(tp * tn - fp * fn, margins, out=np.zeros_like(margins), where=margins != 0))

@@ -53,7 +53,7 @@ def to_markdown(report: ClassificationReport, intervals: Intervals | None = None
 
     top = [f"### {title}", ""] if title else []
     marks = "|:--|" + "--:|" * (len(header) - 1)
-    bold = [f"**{cell}**" for cell in rows[-1]]
+    bold = [cell and f"**{cell}**" for cell in rows[-1]]
     return "\n".join([*top, "  \n".join(notes), "", line(header), marks, *map(line, rows[:-1]), line(bold)])
 
 

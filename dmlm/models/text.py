@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class TextFeatures(NamedTuple):
     """What a text encoder returns.
 
     Args:
-        tokens: ``(B, L, F)``; position 0 is the text's own token (``[CLS]``); padding holds zeros.
+        tokens: ``(B, L, F)``; position 0 stands for the whole text; padding holds zeros.
     """
 
     tokens: Tensor
@@ -66,6 +66,8 @@ class HFTextEncoder(TextEncoder):
             ``tokenizer.json``.
         max_length: Most tokens of a text.
         length_groups: Most groups of similar length that a batch is encoded in.
+        pooling: What stands at position 0: the text's own token (``"cls"``), or the ``"mean"`` of all its tokens, which
+            sentence encoders were trained for and which learns sooner from scratch.
 
     Raises:
         PretrainedWeightsError: If weights were asked for and could not be had.
@@ -80,8 +82,13 @@ class HFTextEncoder(TextEncoder):
         tokenizer: str = "auto",
         max_length: int = 512,
         length_groups: int = 4,
+        pooling: Literal["cls", "mean"] = "cls",
     ) -> None:
         super().__init__()
+        if pooling not in ("cls", "mean"):
+            msg = f"pooling must be cls or mean, got '{pooling}'"
+            raise ConfigError(msg)
+        self.pooling = pooling
         self.max_length, self.length_groups = max_length, length_groups
         self._tokenizer: Tokenizer | None = None
         self._special: dict[str, int] = {}
@@ -141,7 +148,11 @@ class HFTextEncoder(TextEncoder):
     def _encode(self, ids: Tensor, valid: Tensor, lengths: Sequence[int]) -> Tensor:
         uniform = min(lengths) == ids.shape[1]
         features: Tensor = self.model(input_ids=ids, attention_mask=None if uniform else valid.long()).last_hidden_state
-        return features if uniform else features * valid.unsqueeze(-1).to(features.dtype)
+        features = features if uniform else features * valid.unsqueeze(-1).to(features.dtype)
+        if self.pooling == "mean":
+            count = torch.as_tensor(lengths, device=ids.device, dtype=features.dtype)
+            features = torch.cat([(features.sum(1) / count[:, None]).unsqueeze(1), features[:, 1:]], dim=1)
+        return features
 
     @property
     def _loaded_tokenizer(self) -> Tokenizer:

@@ -58,13 +58,14 @@ class DMLMPretrainModule(ZeroShotTask):
         optim: OptimConfig = OptimConfig(),
         zero_shot: ZeroShotConfig = ZeroShotConfig(),
         collapse: CollapseAction = "warn",
-        min_spread: float = 0.05,
+        min_spread: float = 0.02,
         seed: int = 0,
     ) -> None:
         predictor = CrossModalPredictor(encoder.embed_dim) if predictor is None else predictor
         if predictor.embed_dim != encoder.embed_dim:
             msg = f"predictor.embed_dim ({predictor.embed_dim}) must be the encoder's embed_dim ({encoder.embed_dim})"
             raise ConfigError(msg)
+        self._init_args["predictor"] = predictor  # so that a checkpoint says which predictor it holds
         super().__init__(encoder, predictor, zero_shot)
         self.image_masker = RandomMask() if image_masker is None else image_masker
         self.text_masker = TextMasker() if text_masker is None else text_masker

@@ -12,9 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dmlm.distributions import Gaussian
 from dmlm.errors import MismatchError
-from dmlm.evaluation.classification import ClassificationReport, auroc, classification_report
-from dmlm.evaluation.intervals import Intervals, bootstrap_auc
-from dmlm.evaluation.tables import format_table
+from dmlm.evaluation import ClassificationReport, Intervals, auroc, bootstrap_auc, calibration_metrics, classification_report, format_table
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
@@ -83,9 +81,7 @@ class ZeroShotTask(TaskModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the macro AUC as ``val_auroc``."""
         rows = gather_rows(self._rows)
-        areas = auroc(rows.scores["result"], rows.labels)
-        value = float(np.nanmean(areas)) if np.isfinite(areas).any() else float("nan")
-        self.log("val_auroc", value, prog_bar=True, rank_zero_only=False, sync_dist=False)
+        self.log("val_auroc", macro_auc(rows.scores["result"], rows.labels), prog_bar=True)
         self._rows = []
 
     def on_test_epoch_start(self) -> None:
@@ -110,11 +106,14 @@ class ZeroShotTask(TaskModule, ABC):
         )
         intervals = None
         if self.zero_shot.bootstrap:
-            intervals = bootstrap_auc(rows.scores["result"], rows.labels, rows.patient_id, n=self.zero_shot.bootstrap, seed=0)
-        metrics = {**report.flat("zero_shot"), **self._other_scorers(rows)}
+            intervals = bootstrap_auc(rows.scores["result"], rows.labels, rows.patient_id, n=self.zero_shot.bootstrap)
+        metrics = {**report.flat("zero_shot"), **calibration_metrics(rows.probabilities, rows.labels, "zero_shot")}
+        for name, scores in rows.scores.items():
+            if name != "result":
+                metrics[f"zero_shot/auc_macro@{name}"] = macro_auc(scores, rows.labels)
         if intervals is not None:
-            metrics |= intervals.flat("zero_shot")
-        self.log_dict({"test_auroc": metrics["zero_shot/auc_macro"]}, rank_zero_only=False)
+            metrics |= intervals.flat("zero_shot", list(self._findings))
+        self.log("test_auroc", metrics["zero_shot/auc_macro"])
         self._write(rows, report, intervals, metrics)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Rows:  # noqa: ARG002
@@ -128,7 +127,7 @@ class ZeroShotTask(TaskModule, ABC):
     def on_predict_epoch_end(self) -> None:
         """Write ``predictions.csv``."""
         rows, self._rows = gather_rows(self._rows), []
-        self._write_rows(rows, np.full(len(self._findings), 0.5))
+        self._write_rows(rows, np.zeros(len(self._findings)))
         self._prompts = None
 
     def _begin(self) -> None:
@@ -165,19 +164,13 @@ class ZeroShotTask(TaskModule, ABC):
             parts = [self._score(self.trainer.strategy.batch_to_device(batch, self.device)) for batch in batches]
         return gather_rows(parts) if parts else None
 
-    def _other_scorers(self, rows: Rows) -> dict[str, float]:
-        areas = {name: auroc(scores, rows.labels) for name, scores in rows.scores.items() if name != "result"}
-        return {
-            f"zero_shot/auc_macro@{name}": float(np.nanmean(area)) for name, area in areas.items() if np.isfinite(area).any()
-        }
-
     @rank_zero_only
     def _write(
         self, rows: Rows, report: ClassificationReport, intervals: Intervals | None, metrics: dict[str, float]
     ) -> None:
-        rule = "best_f1_val" if "best_f1_val" in report.thresholds else "fixed_0.5"
         write_json(self.run_dir / "metrics.json", metrics)
-        self._write_rows(rows, np.asarray(report.thresholds[rule]))
+        chosen = report.rules.get("best_f1_val")
+        self._write_rows(rows, np.zeros(len(self._findings)) if chosen is None else np.nan_to_num(chosen.threshold))
         save_figure(roc_figure(rows.scores["result"], rows.labels, list(self._findings)), self.run_dir / "roc.png")
         save_figure(
             reliability_figure(rows.probabilities, rows.labels, list(self._findings)), self.run_dir / "reliability.png"
@@ -220,3 +213,15 @@ class ZeroShotModule(ZeroShotTask):
     def zero_shot_scale(self) -> float:
         """Scale of log-odds."""
         return self.scale
+
+
+def macro_auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Mean area under the ROC curve over the findings that have both labels; NaN where none has.
+
+    Args:
+        scores: ``[n, C]``.
+        labels: ``[n, C]``: 1, 0; -1 and nan are left out.
+    """
+    areas = [auroc(scores[:, column], labels[:, column]) for column in range(scores.shape[1])]
+    known = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(known)) if known else float("nan")

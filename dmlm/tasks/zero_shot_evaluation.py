@@ -169,8 +169,8 @@ def write_predictions(path: Path, rows: Rows, findings: Sequence[str], prompt_va
                       thresholds: np.ndarray[Any, Any]) -> None:
     """Write one line per study and finding, atomically.
 
-    Columns: identifiers, ``label`` (empty where unknown), ``score`` (log-odds), ``prob``, ``pred`` (1 where ``prob``
-    exceeds ``threshold``), and what is known of the uncertainty: ``entropy`` of ``prob`` in nats, ``mc_std``,
+    Columns: identifiers, ``label`` (empty where unknown), ``score`` (log-odds), ``prob``, ``pred`` (1 where ``score``
+    is at least ``threshold``), and what is known of the uncertainty: ``entropy`` of ``prob`` in nats, ``mc_std``,
     ``image_variance`` and ``prompt_variance``. The variances are of the embeddings; they are no calibrated uncertainty.
 
     Args:
@@ -178,7 +178,7 @@ def write_predictions(path: Path, rows: Rows, findings: Sequence[str], prompt_va
         rows: What was scored.
         findings: ``C`` names.
         prompt_variance: Mean variance of each finding's positive prompt, ``[C]``.
-        thresholds: Threshold on ``prob`` per finding, ``[C]``.
+        thresholds: Threshold on ``score`` per finding, ``[C]``.
     """
     probability = rows.probabilities
     safe = np.clip(probability, 1e-12, 1 - 1e-12)
@@ -195,7 +195,7 @@ def write_predictions(path: Path, rows: Rows, findings: Sequence[str], prompt_va
                     int(rows.index[row]), rows.study_id[row], rows.patient_id[row], finding,
                     "" if np.isnan(label) else f"{label:g}",
                     f"{rows.scores['result'][row, column]:.6g}", f"{probability[row, column]:.6g}",
-                    int(probability[row, column] > thresholds[column]), f"{thresholds[column]:.6g}",
+                    int(rows.scores["result"][row, column] >= thresholds[column]), f"{thresholds[column]:.6g}",
                     f"{entropy[row, column]:.6g}", f"{rows.mc_std[row, column]:.6g}",
                     f"{rows.variance[row]:.6g}", f"{prompt_variance[column]:.6g}",
                 ))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -63,6 +64,11 @@ class TinyEncoder(Configurable, nn.Module):
 
     def forward(self, x):
         return self.head(self.image.norm(self.image.layer(x)))
+
+
+def pretrained(path: str) -> TinyEncoder:
+    """Build an encoder whose width is in a file, as ``dmlm.models.from_pretrained`` does."""
+    return TinyEncoder(TinyImage(int(Path(path).read_text())))
 
 
 class TinyPredictor(Configurable, nn.Module):

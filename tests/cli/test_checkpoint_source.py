@@ -115,7 +115,6 @@ def test_flags_beat_everything(runs, flags_first):
 def test_resuming_continues_the_epochs_and_the_optimiser(runs, capsys):
     ckpt = str(runs / "clf.ckpt")
     config = write("trainer.yaml", trainer={"max_epochs": 3})
-    # the same weights come out of one unbroken run of three epochs
     assert main(["fit", "--config", config, "--ckpt", ckpt, "--trainer.default_root_dir=resumed", *QUIET]) is None
     [found] = Path("resumed").rglob("*.ckpt")
     saved = torch.load(found, weights_only=True)
@@ -123,6 +122,20 @@ def test_resuming_continues_the_epochs_and_the_optimiser(runs, capsys):
     assert saved["lr_schedulers"][0]["last_epoch"] == 6
     assert {int(state["step"]) for state in saved["optimizer_states"][0]["state"].values()} == {6}
     assert saved["hyper_parameters"]["scale"] == 0.5
+
+
+def test_a_run_from_pretrained_reloads_after_the_pretrained_file_is_gone(runs):
+    factory = {"class_path": "doubles.pretrained", "init_args": {"path": "width6.txt"}}
+    model = {"class_path": "TinyClassifier", "init_args": {"encoder": factory}}
+    config = write("tune.yaml", model=model, data="TinyData", trainer={"max_epochs": 1})
+    Path("width6.txt").write_text("6")
+    assert main(["fit", "--config", config, *QUIET]) is None
+    Path("width6.txt").unlink()
+    [ckpt] = Path("checkpoints").glob("*.ckpt")
+    # although the configuration file still names the factory
+    assert main(["test", "--config", config, "--ckpt", str(ckpt), *QUIET]) is None
+    assert resolved()["model"]["init_args"]["encoder"]["class_path"] == "doubles.TinyEncoder"
+    assert TaskModule.load_from_checkpoint(ckpt).encoder.image.width == 6
 
 
 # ---- another task

@@ -10,6 +10,7 @@ import doubles
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from dmlm import __version__
@@ -44,7 +45,8 @@ def test_help_and_version(capsys):
 
 
 def test_python_m_dmlm_reports_the_exit_status():
-    done = subprocess.run([sys.executable, "-m", "dmlm", "fitt"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "dmlm", "fitt"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "dmlm: error: unknown verb 'fitt'; did you mean 'fit'?\n"
 
@@ -58,7 +60,9 @@ def test_python_m_dmlm_reports_the_exit_status():
         ([*MODEL[:2], "--model.encoder=TinyEncodr"], "did you mean 'TinyEncoder'?"),
         ([*MODEL, "--model.encoder.image.widht=3"], "TinyImage has no option 'widht'; did you mean 'width'?"),
         ([*MODEL, "--model.encoder.image.width=abc"], "model.encoder.image.width: expected int, got abc"),
-        ([*MODEL, "--model.optim.rl=3"], "did you mean"),
+        ([*MODEL, "--model.optim.rl=3"], "model: unknown option 'optim.rl'; did you mean 'optim.lr'?"),
+        (["--data.root=x"], "name a class before its options: --data NAME --data.OPTION VALUE"),
+        (["--model.scale=3", *MODEL], "name a class before its options: --model NAME"),
         (["--trainer.max_epoch=3"], "unknown option 'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         (["--modl.scale=3"], "unknown option 'modl.scale'; did you mean 'model.scale'?"),
         (["--trainer.callbacks+=ModelChekpoint"], "did you mean 'ModelCheckpoint'?"),
@@ -134,6 +138,17 @@ def test_verbs_in_one_folder_have_their_own_configuration():
 def test_no_test_set_and_no_test_after_a_trial_run():
     assert main([*FIT, "--data.with_test=false", "--trainer.logger=false"]) is None
     assert not Path("tested.txt").exists()
+
+
+def test_the_best_weights_are_tested(monkeypatch):
+    tested = []
+    monkeypatch.setattr(Trainer, "test", lambda self, model, **options: tested.append(options))
+    callbacks = ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val_loss"]
+    command = [*FIT, *callbacks, "--trainer.callbacks.mode=max", "--trainer.max_epochs=3", "--trainer.logger=false"]
+    assert main([*command, "--model.optim.lr=0.001"]) is None
+    [options] = tested
+    assert Path(options["ckpt_path"]).name == "epoch=0-step=2.ckpt"  # val_loss falls, and the most was asked for
+    assert options["weights_only"] is True
 
 
 class Interrupt(Callback):

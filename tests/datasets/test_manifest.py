@@ -216,7 +216,7 @@ def test_files_that_are_no_tables(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"label_columns": ("a",), "label_column": "b"}, {"label_names": ("a",)},
+    [{"label_columns": ("a",), "label_column": "b"}, {"label_names": ("a",)}, {"label_columns": ("a", "a")},
      {"label_columns": ("a", "b"), "label_names": ("a",)}],
 )  # fmt: skip
 def test_contradicting_options_are_refused(arguments):
@@ -224,12 +224,16 @@ def test_contradicting_options_are_refused(arguments):
         ManifestFormat(**arguments)
 
 
-def test_root_and_paths_outside_of_it(tmp_path):
+def test_root_and_paths_outside_of_it(tmp_path, monkeypatch):
     write_image(tmp_path / "pictures/a.png")
     path = write_csv(tmp_path, ["path", "text", "split"], [["pictures/../pictures/a.png", "t", "train"]])
     assert len(read_manifest(path).rows) == 1
     path = write_csv(tmp_path, ["path", "text", "split"], [["../pictures/a.png", "t", "train"]])
     elsewhere = str(tmp_path / "img")
+    write_image(tmp_path.parent / "pictures/a.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetFormatError, match="outside of root"):
+        read_manifest("data.csv")
     with pytest.raises(DatasetFormatError, match="outside of root"):
         read_manifest(path, ManifestFormat(root=elsewhere))
     assert len(read_manifest(path, ManifestFormat(root=elsewhere, allow_outside_root=True)).rows) == 1

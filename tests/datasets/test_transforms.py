@@ -119,7 +119,8 @@ def test_brightness_and_contrast_formula():
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [({"scale": (0.0, 1.0)}, "scale"), ({"scale": (1.0, 0.5)}, "scale"), ({"scale": (0.9,)}, "scale"), ({"rotation": 200.0}, "rotation"),
+    [({"scale": (0.0, 1.0)}, "scale"), ({"scale": (1.0, 0.5)}, "scale"), ({"scale": (0.9,)}, "scale"),
+     ({"rotation": 200.0}, "rotation"),
      ({"brightness": 1.5}, "brightness"), ({"translation": -0.1}, "translation")],
 )  # fmt: skip
 def test_impossible_augmentation_is_refused(arguments, expected):

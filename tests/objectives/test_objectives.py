@@ -257,6 +257,7 @@ def test_wrong_objectives_are_refused(arguments: dict) -> None:
 
 
 def train(config: ObjectiveConfig, steps: int, lr: float = 3e-3) -> list[dict[str, float]]:
+    torch.set_flush_denormal(True)  # collapsed gradients are denormal numbers, which a CPU computes very slowly
     encoder, predictor = tiny_encoder(), tiny_predictor()
     objective = PretrainingObjective(config, encoder)
     parameters = [p for m in (encoder, predictor, objective) for p in m.parameters() if p.requires_grad]
@@ -281,20 +282,20 @@ def collapsed(history: list[dict[str, float]]) -> list[str]:
 
 def test_the_letter_of_equation_3_collapses() -> None:
     """Shared targets and no other force: the loss goes to 0 because everything becomes equal."""
-    history = train(ObjectiveConfig(masked_weight=1.0, target="shared", vib_weight=0.0), 120)
+    history = train(ObjectiveConfig(masked_weight=1.0, target="shared", vib_weight=0.0), 70)
     assert collapsed(history)
     assert history[-1]["kl_text"] < 0.05 * history[0]["kl_text"]
 
 
 def test_the_letter_of_equation_4_collapses() -> None:
-    history = train(ObjectiveConfig(alignment="attract", vib_weight=0.0), 120)
+    history = train(ObjectiveConfig(alignment="attract", vib_weight=0.0), 70)
     assert {"image_spread", "text_spread"} & set(collapsed(history))
 
 
 def test_the_default_does_not_collapse() -> None:
-    history = train(ObjectiveConfig(), 120)
-    assert history[-1]["text_spread"] > 0.15
-    assert "text_spread" not in collapsed(history[40:])
+    history = train(ObjectiveConfig(), 70)
+    assert min(history[-1][name] for name in ("image_spread", "text_spread", "target_spread")) > 0.15
+    assert not collapsed(history[20:])
 
 
 def test_monitor_warns_once_or_stops(caplog: pytest.LogCaptureFixture) -> None:
