@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from dmlm.datasets.phantom import LABEL_NAMES, UNSEEN_FINDING, wording
+from dmlm.datasets.phantom import LABEL_NAMES, UNSEEN_FINDING, phrases, wording
 from dmlm.datasets.phantom.anatomy import Anatomy
 from dmlm.datasets.phantom.canvas import Frame
 from dmlm.datasets.phantom.dictation import fill
@@ -246,7 +246,7 @@ def test_there_are_enough_templates():
         assert len(set(wording.PRESENT[name])) >= 8
         assert len(set(wording.ABSENT[name])) >= 5
         assert len(set(wording.UNCERTAIN[name])) >= 4
-        assert wording.LISTED[name]
+        assert phrases.LISTED[name]
 
 
 def test_fill_leaves_no_trace_of_empty_slots():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from dmlm.datasets.phantom import wording
+from dmlm.datasets.phantom import phrases, wording
 from dmlm.datasets.phantom.findings import DOUBTFUL_BELOW, LABEL_NAMES, MILD_BELOW, Lesion
 from dmlm.datasets.phantom.history import Visit
 from dmlm.reports.schema import Existence, Laterality, Observation
@@ -58,17 +58,17 @@ def dictate(visit: Visit, rng: np.random.Generator) -> Dictation:
     report = Dictation()
     if rng.random() < 0.6 and has_findings:
         report.header("INDICATION")
-        report.say(_pick(wording.INDICATIONS, rng))
+        report.say(_pick(phrases.INDICATIONS, rng))
     blocks = [_statement(lesion, state, visit.changes, rng) for lesion, state in said]
     blocks += [(sentence, [stated]) for sentence, stated in mimics]
     if has_findings:
         report.header("FINDINGS")
         sentences = [*blocks, *_negations(absent, rng)]
-        sentences += [(_pick(wording.FILLERS, rng), [])] * int(rng.random() < 0.6)
+        sentences += [(_pick(phrases.FILLERS, rng), [])] * int(rng.random() < 0.6)
         for place in rng.permutation(len(sentences)):
             report.say(*sentences[place])
         if not sentences:
-            report.say(_pick(wording.NORMAL, rng))
+            report.say(_pick(phrases.NORMAL, rng))
     if has_impression:
         report.header("IMPRESSION")
         if has_findings:
@@ -78,9 +78,9 @@ def dictate(visit: Visit, rng: np.random.Generator) -> Dictation:
         for sentence, stated in blocks:
             report.say(sentence, stated)
         if not said and not blocks:
-            report.say(_pick(wording.NORMAL, rng))
+            report.say(_pick(phrases.NORMAL, rng))
         elif not blocks or rng.random() < 0.25:
-            report.say(_pick(wording.OTHERWISE, rng))
+            report.say(_pick(phrases.OTHERWISE, rng))
     return report
 
 
@@ -123,9 +123,9 @@ def _statement(
         position = "lower zone"
     change = changes.get(lesion.finding)
     words = {
-        "sev": "" if severity is None else _pick(wording.DEGREES.get(lesion.finding, wording.DEGREE)[severity], rng),
-        "sevly": "" if severity is None else wording.ADVERB[severity],
-        "change": "" if change is None or rng.random() < 0.3 else f", {_pick(wording.CHANGES[change], rng)}",
+        "sev": "" if severity is None else _pick(phrases.DEGREES.get(lesion.finding, phrases.DEGREE)[severity], rng),
+        "sevly": "" if severity is None else phrases.ADVERB[severity],
+        "change": "" if change is None or rng.random() < 0.3 else f", {_pick(phrases.CHANGES[change], rng)}",
         **_places(side, position),
         **_devices(lesion.devices),
     }
@@ -178,7 +178,7 @@ def fill(template: str, words: Mapping[str, str]) -> str:
 def _mimic(kind: str, side: str, rng: np.random.Generator) -> tuple[str, Observation]:
     finding = "Pneumothorax" if kind == "skin fold" else "Nodule"
     doubted = rng.random() < 0.5
-    certain = wording.SKIN_FOLD if kind == "skin fold" else wording.SUMMATION
+    certain = phrases.SKIN_FOLD if kind == "skin fold" else phrases.SUMMATION
     template = _pick(wording.UNCERTAIN[finding] if doubted else certain, rng)
     laterality: Laterality = "left" if side == "left" else "right"
     stated = Observation(finding, "uncertain", laterality) if doubted else Observation(finding, "absent")
@@ -195,8 +195,8 @@ def _negations(absent: Sequence[str], rng: np.random.Generator) -> list[tuple[st
         if len(group) == 1:
             sentence = _pick(wording.ABSENT[group[0]], rng)
         else:
-            listed = _join([_pick(wording.LISTED[name], rng) for name in group], "or")
-            sentence = _pick(wording.NO_LIST, rng).format(listed)
+            listed = _join([_pick(phrases.LISTED[name], rng) for name in group], "or")
+            sentence = _pick(phrases.NO_LIST, rng).format(listed)
         result.append((sentence, [Observation(name, "absent") for name in group]))
     return result
 

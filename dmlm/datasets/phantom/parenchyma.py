@@ -75,12 +75,12 @@ def edema(chest: Chest, lesion: Lesion) -> Plane:
         centre = _side_point(chest, (0.365, 0.485), side)
         wings = np.maximum(wings, bell(canvas.blob(centre, (0.115 + 0.05 * strength, 0.165 + 0.07 * strength))))
     fluff = np.clip(1.0 + 0.24 * canvas.clouds(rng, 0.05) + 0.12 * canvas.clouds(rng, 0.022), 0.2, 1.6)
-    haze = (0.12 + 0.60 * strength**1.25) * wings * fluff + 0.03 + 0.13 * strength * ramp(canvas.y, 0.25, 0.65)
+    haze = (0.06 + 0.66 * strength**1.15) * wings * fluff + 0.03 + 0.13 * strength * ramp(canvas.y, 0.25, 0.65)
     chest.aeration *= 1.0 - np.clip(haze, 0.0, 0.9) * lungs
     # upper-zone vessels widen, and all lose their edges
     wide = canvas.blur(chest.vessels, 0.005 + 0.004 * strength)
     chest.vessels += (
-        np.minimum((1.2 + 0.6 * strength) * wide, 0.15 - 0.04 * strength)
+        np.minimum((0.45 + 1.35 * strength) * wide, 0.15 - 0.04 * strength)
         * (0.55 + 0.45 * ramp(canvas.y, 0.55, 0.30))
         * lungs
     )
@@ -90,7 +90,7 @@ def edema(chest: Chest, lesion: Lesion) -> Plane:
             start = float(chest.anatomy.wall_x(y)) + 0.006
             line = np.array([(start, y), (start + rng.uniform(0.022, 0.040), y + rng.uniform(-0.004, 0.004))])
             septa.append(chest.anatomy.place(line, side))
-    chest.dense += (0.07 + 0.07 * strength) * canvas.strokes(septa, 0.0035) * lungs
+    chest.dense += (0.04 + 0.10 * strength) * canvas.strokes(septa, 0.0035) * lungs
     return ramp(wings, 0.30, 0.45) * lungs
 
 
@@ -102,13 +102,13 @@ def nodule(chest: Chest, lesion: Lesion) -> Plane:
     low, high = height[lesion.zone or "mid zone"]
     y = rng.uniform(low, high)
     x = rng.uniform(0.235, 0.345) if lesion.zone != "upper zone" else rng.uniform(0.275, 0.37)
-    radius = 0.036 + 0.032 * lesion.strength
+    radius = 0.038 + 0.032 * lesion.strength
     centre = _side_point(chest, (x, y), side)
     squared = canvas.blob(centre, (radius, radius * rng.uniform(0.88, 1.05)), rng.uniform(0.0, np.pi))
     squared = squared + 0.06 * canvas.clouds(rng, 0.03)
     # the path through a sphere: sqrt(1 - r^2), with a rim that partial volume softens
     sphere = np.sqrt(np.clip(1.0 - squared, 0.0, 1.0)) ** 0.7 * chest.lung[side]
-    chest.dense += (0.30 + 0.20 * lesion.strength) * canvas.blur(sphere, 0.002)
+    chest.dense += (0.33 + 0.20 * lesion.strength) * canvas.blur(sphere, 0.002)
     return ramp(squared, 1.12, 0.92) * chest.lung[side]
 
 

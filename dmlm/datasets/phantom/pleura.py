@@ -21,7 +21,7 @@ def effusion(chest: Chest, lesion: Lesion) -> Plane:
         strength = lesion.strength * (1.0 if lesion.side != "bilateral" else rng.uniform(0.8, 1.0))
         lateral = np.clip(_lateral(chest, side), 0.0, 1.0)
         bottom = 0.812 + (chest.anatomy.left_drop if side == "left" else 0.0) - 0.6 * chest.shape.raised[side]
-        height = 0.085 + 0.33 * strength**1.25
+        height = 0.062 + 0.35 * strength**1.2
         rise = height * (0.60 + 0.25 * lateral**2) + 0.055 * lateral**6
         surface = np.float32(bottom) - rise + 0.003 * canvas.clouds(rng, 0.15)
         fluid = ramp(canvas.y - surface, -0.010 - 0.010 * strength, 0.014) * chest.lung[side]
@@ -43,7 +43,7 @@ def thickening(chest: Chest, lesion: Lesion) -> Plane:
     for side in lesion.sides:
         rim = chest.rim(side)
         bumps = 1.0 + 0.22 * canvas.clouds(rng, 0.07)
-        thick = (0.026 + 0.024 * lesion.strength) * bumps
+        thick = (0.020 + 0.030 * lesion.strength) * bumps
         if lesion.zone == "upper zone":
             along = ramp(canvas.y, 0.225 + 0.05 * lesion.strength, 0.175) * 1.45
         else:
@@ -52,8 +52,8 @@ def thickening(chest: Chest, lesion: Lesion) -> Plane:
             along = ramp(np.abs(canvas.y - np.float32(middle)), reach, 0.65 * reach)
         edge = thick * along
         band = ramp(rim - edge, 0.004, -0.004) * ramp(along, 0.03, 0.2) * chest.lung[side] * (rim > 0.0)
-        chest.aeration *= 1.0 - 0.85 * band
-        chest.dense += (0.22 + 0.16 * lesion.strength) * band
+        chest.aeration *= 1.0 - (0.55 + 0.4 * lesion.strength) * band
+        chest.dense += (0.14 + 0.24 * lesion.strength) * band
         chest.vessel_gain *= 1.0 - band
         place = np.maximum(place, band)
     return place
@@ -68,16 +68,16 @@ def pneumothorax(chest: Chest, lesion: Lesion) -> Plane:
     hilum = chest.anatomy.place(np.array((0.445, 0.47)), side)
     # the lung shrinks towards its root, less at the base, where it stays on the diaphragm
     towards = np.interp(outline[:, 1], [0.12, 0.45, 0.80], [1.0, 0.85, 0.42 + 0.4 * strength])
-    shrink = (0.15 + 0.38 * strength) * towards * rng.uniform(0.95, 1.05)
+    shrink = (0.115 + 0.415 * strength) * towards * rng.uniform(0.95, 1.05)
     edge = outline + (hilum - outline) * np.stack([shrink, np.where(outline[:, 1] < 0.47, 0.85 * shrink, 0.0)], axis=1)
     lung = chest.lung[side]
     lateral = ramp(_lateral(chest, side), 0.12, 0.22)
     lateral *= np.maximum(ramp(canvas.y, 0.64, 0.58), ramp(_lateral(chest, side), 0.50, 0.62))  # not along the dome
     free = np.maximum(lung - canvas.polygon(edge), 0.0) * ramp(canvas.y, 0.80, 0.76) * lateral
     chest.vessel_gain *= 1.0 - free
-    chest.lucent += (0.20 + 0.07 * strength) * free * np.sqrt(np.maximum(chest.air, 0.0))
+    chest.lucent += (0.13 + 0.14 * strength) * free * np.sqrt(np.maximum(chest.air, 0.0))
     line = canvas.strokes([np.concatenate([edge, edge[:1]])], 0.0062) * lung * ramp(canvas.y, 0.76, 0.70) * lateral
-    chest.dense += (0.17 + 0.05 * strength) * line
+    chest.dense += (0.13 + 0.09 * strength) * line
     # what is left of the lung holds less air
     chest.aeration *= 1.0 - (0.05 + 0.30 * strength**2) * (1.0 - free) * lung
     place: Plane = np.maximum(free, ramp(line, 0.3, 0.6))

@@ -40,7 +40,7 @@ def shape_of(anatomy: Anatomy, lesions: Sequence[Lesion], portable: bool) -> Sha
     for lesion in lesions:
         toward = 1.0 if lesion.side == "left" else -1.0
         if lesion.finding == "Cardiomegaly":
-            shape.heart_ratio = 0.535 + 0.125 * lesion.strength
+            shape.heart_ratio = 0.507 + 0.150 * lesion.strength
         elif lesion.finding == "Atelectasis":
             for side in lesion.sides:
                 shape.raised[side] = 0.012 + 0.05 * lesion.strength
