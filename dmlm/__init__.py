@@ -11,7 +11,17 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("datamodules", "datasets", "distributions", "evaluation", "masking", "models", "objectives", "reports", "tasks")
+_SUBPACKAGES = (
+    "datamodules",
+    "datasets",
+    "distributions",
+    "evaluation",
+    "masking",
+    "models",
+    "objectives",
+    "reports",
+    "tasks",
+)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -1,7 +1,7 @@
 """Diagonal Gaussians and the distances between them: KL, 2-Wasserstein, closed-form sampled distance.
 
-All arithmetic runs in float32 with autocast switched off, whatever the dtype of the inputs: near the optimum a KL computed
-in half precision is wrong by more than its value, and ``exp`` overflows float16 above 11.
+All arithmetic runs in float32 with autocast switched off, whatever the dtype of the inputs: near the optimum a KL
+computed in half precision is wrong by more than its value, and ``exp`` overflows float16 above 11.
 
 Shapes: ``...`` is any batch shape, ``D`` the width. Log-variances are natural logarithms of the variance.
 """
@@ -77,7 +77,7 @@ def kl_divergence(p: Gaussian, q: Gaussian, reduce: Reduce = "mean") -> Tensor:
     Args:
         p: First distribution, ``(..., D)``; in training the predicted one.
         q: Second distribution, ``(..., D)``.
-        reduce: ``"mean"`` divides by ``D`` so that the value does not grow with the width; ``"sum"`` is the textbook KL.
+        reduce: ``"mean"`` divides by ``D`` so that the value does not grow with the width; ``"sum"`` is the textbook's.
 
     Returns:
         float32 ``(...)``, at least 0 up to rounding, in nats (per dimension for ``"mean"``).
@@ -193,7 +193,7 @@ def barycenter(components: Gaussian, weights: Tensor) -> Gaussian:
 
 
 def bound_logvar(raw: Tensor, low: float, high: float) -> Tensor:
-    """Bound a log-variance smoothly to ``(low, high)``: ``m + h * tanh((raw - m) / h)``; no dead gradient at the bounds.
+    """Bound a log-variance smoothly to ``(low, high)``: ``m + h * tanh((raw - m) / h)``; the gradient never dies.
 
     Args:
         raw: Any shape; computed in float32.

@@ -101,7 +101,8 @@ def example_views(encoder, count: int = 8, seed: int = 0, ratio: float = 0.3):
     side = encoder.image.image_size
     images = torch.randint(0, 128, (count, 1, side, side), dtype=torch.uint8, generator=generator)
     half = side // 2
-    for image, report in zip(images, reports, strict=True):  # each finding lights up its own quarter, so there is a signal
+    # each finding lights up its own quarter, so there is a signal
+    for image, report in zip(images, reports, strict=True):
         for place, finding in enumerate(FINDINGS):
             y, x = half * (place // 2), half * (place % 2)
             image[:, y : y + half, x : x + half] += 100 * (report.verdicts.get(finding) == "present")

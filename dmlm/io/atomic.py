@@ -42,7 +42,7 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(target: str | os.PathLike[str], value: Any) -> None:  # noqa: ANN401 - JSON is any plain data
-    """Write ``value`` as indented JSON to ``target`` atomically; NaN is written as ``null``, so that any reader accepts it."""
+    """Write ``value`` as indented JSON to ``target`` atomically; NaN becomes ``null``, which every reader accepts."""
     write_text(target, json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n")
 
 

@@ -1,6 +1,7 @@
 """Models as plain torch modules: encoders whose elements are Gaussians, the predictor, loading and saving.
 
-The task modules are reachable from here too, for those who look for them under ``models``; they load Lightning on first use.
+The task modules are reachable from here too, for those who look for them under ``models``; they load Lightning on first
+use.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ HeadKind = Literal["attn", "mlp"]
 class GaussianHead(nn.Module):
     """Map features to a Gaussian per element (paper, Eq. 1).
 
-    ``attn`` follows MAP's distribution encoder (Ji et al., CVPR 2023): after a linear layer with GELU, half of the heads
-    of one self-attention layer give the mean and half the log-variance, each refined by its own small MLP, so that the
-    variance of an element can depend on the whole sequence. ``mlp`` sees one element at a time and is much smaller.
+    ``attn`` follows MAP's distribution encoder (Ji et al., CVPR 2023): after a linear layer with GELU, half of the
+    heads of one self-attention layer give the mean and half the log-variance, each refined by its own small MLP, so
+    that the variance of an element can depend on the whole sequence. ``mlp`` sees one element at a time and is smaller.
 
     Two additions: the last layers of the variance branch start at zero around ``logvar_init``, and the log-variance is
     bounded smoothly to ``logvar_range``. Means pass a layer norm without affine part (``norm_mean``), so that
@@ -72,7 +72,7 @@ class GaussianHead(nn.Module):
         else:
             msg = f"kind of a GaussianHead must be attn or mlp, got '{kind}'"
             raise ConfigError(msg)
-        last = [self.logvar_out] if kind == "mlp" else [self.logvar_out, self.logvar_mlp[-1]]
+        last: list[Any] = [self.logvar_out] if kind == "mlp" else [self.logvar_out, self.logvar_mlp[-1]]
         for layer in last:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)

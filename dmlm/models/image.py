@@ -55,7 +55,8 @@ class ImageEncoder(Configurable, nn.Module, ABC):
         """
         expected = (1, self.image_size, self.image_size)
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != expected:
-            msg = f"expected uint8 images of shape (B, {expected}), got {images.dtype} {tuple(images.shape)}; set image_size"
+            found = f"{images.dtype} {tuple(images.shape)}"
+            msg = f"expected uint8 images of shape (B, {expected}), got {found}; set image_size"
             raise ConfigError(msg)
         return (images.float() / 255.0 - self.pixel_mean) / self.pixel_std
 
@@ -80,11 +81,14 @@ class TimmImageEncoder(ImageEncoder):
 
     Args:
         model_name: timm's name.
-        pretrained: Load timm's weights (needs the hub or its cache). Recorded as False: a checkpoint brings its weights.
+        pretrained: Load timm's weights (needs the hub or its cache). Recorded as False: a checkpoint brings its own.
         image_size: Height and width in pixels.
         model_kwargs: Further arguments of ``timm.create_model``, e.g. ``embed_dim``, ``depth``, ``drop_path_rate``.
         mean: Mean grey level of 0..1; None takes timm's (averaged over channels).
         std: Standard deviation of the grey level; None takes timm's.
+        freeze_norm: Keep batch normalisation at its stored statistics while training. Whole and masked images go
+            through a CNN in separate batches of different statistics; what is stored would become a mixture that fits
+            neither.
 
     Raises:
         PretrainedWeightsError: If weights were asked for and could not be had.
@@ -99,8 +103,10 @@ class TimmImageEncoder(ImageEncoder):
         model_kwargs: dict[str, Any] | None = None,
         mean: float | None = None,
         std: float | None = None,
+        freeze_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.freeze_norm = freeze_norm
         self.model, self.is_vit = _create(model_name, pretrained, image_size, dict(model_kwargs or {}))
         settings = self.model.pretrained_cfg
         self.image_size = image_size
@@ -116,6 +122,16 @@ class TimmImageEncoder(ImageEncoder):
         else:
             rows, columns = self._probe_map()
         self.patch_grid = (int(rows), int(columns))
+        self.train()  # a new module counts as training: batch normalisation that stays frozen must know
+
+    def train(self, mode: bool = True) -> TimmImageEncoder:
+        """Switch between training and evaluation; with ``freeze_norm`` batch normalisation stays in evaluation."""
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self.model.modules():
+                if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+                    module.eval()
+        return self
 
     @property
     def config(self) -> dict[str, Any]:
@@ -159,7 +175,8 @@ class TimmImageEncoder(ImageEncoder):
             features = self.model.eval().forward_features(torch.zeros(1, 1, self.image_size, self.image_size))
         self.model.train(training)
         if features.ndim != 4 or self.feature_dim not in (features.shape[1], features.shape[3]):
-            msg = f"timm model gives features of shape {tuple(features.shape)}; expected a map (B, C, H, W), use a ViT or a CNN"
+            shape = tuple(features.shape)
+            msg = f"timm model gives features of shape {shape}; expected a map (B, C, H, W), use a ViT or a CNN"
             raise ConfigError(msg)
         self.channels_last = features.shape[1] != self.feature_dim
         rows, columns = (features.shape[1:3]) if self.channels_last else features.shape[2:4]

@@ -131,7 +131,8 @@ class CrossModalPredictor(Configurable, nn.Module):
     def _image_elements(self, image: Gaussian, grid: tuple[int, int], index: Tensor | None) -> Tensor:
         positions = grid_positions(*grid, self.width, image.mean.device)
         places = positions.expand(len(image.mean), -1, -1) if index is None else positions[index]
-        return self.image_in(self._point(image)) + self.type_embed[0] + F.pad(places, (0, 0, 1, 0))
+        own: Tensor = self.image_in(self._point(image))
+        return own + self.type_embed[0] + F.pad(places, (0, 0, 1, 0))
 
     def _text_elements(self, text: Gaussian) -> Tensor:
         positions = line_positions(text.mean.shape[1], self.width, text.mean.device)

@@ -21,8 +21,8 @@ from dmlm.models.encoder import ProbabilisticEncoder
 def save_pretrained(encoder: ProbabilisticEncoder, folder: str | os.PathLike[str], **facts: Any) -> Path:  # noqa: ANN401
     """Write ``config.json``, ``model.safetensors`` and ``tokenizer.json``.
 
-    The tokenizer also lies inside ``model.safetensors``; the separate file is for other tools. ``config.json`` is written
-    last, so that a folder that has it is complete.
+    The tokenizer also lies inside ``model.safetensors``; the separate file is for other tools. ``config.json`` is
+    written last, so that a folder that has it is complete.
 
     Args:
         encoder: What to save.

@@ -61,7 +61,8 @@ class HFTextEncoder(TextEncoder):
     Args:
         model_name: Hub id or folder for ``AutoModel.from_pretrained``; with ``hf_config`` only a label.
         pretrained: Load weights and tokenizer of ``model_name``. Recorded as False: a checkpoint brings its weights.
-        hf_config: Architecture when not pre-trained, e.g. ``{"model_type": "bert", "hidden_size": 96, ...}``.
+        hf_config: Architecture when not pre-trained, e.g. ``{"model_type": "bert", "hidden_size": 96, ...}``; with
+            ``pretrained`` what replaces entries of the model's own, e.g. ``{"hidden_dropout_prob": 0.0}``.
         tokenizer: ``"auto"`` (the model's own), ``"library"`` (the vocabulary that ships with dmlm), or the path of a
             ``tokenizer.json``.
         max_length: Most tokens of a text.
@@ -93,7 +94,7 @@ class HFTextEncoder(TextEncoder):
         self._tokenizer: Tokenizer | None = None
         self._special: dict[str, int] = {}
         if pretrained:
-            self.model, loaded = _from_pretrained(model_name)
+            self.model, loaded = _from_pretrained(model_name, dict(hf_config or {}))
             self._set_tokenizer(*loaded)
         else:
             if hf_config is None:
@@ -157,15 +158,16 @@ class HFTextEncoder(TextEncoder):
     @property
     def _loaded_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            msg = "the text encoder has no tokenizer yet: load its weights, or pass tokenizer='library' or a tokenizer.json"
+            msg = "the text encoder has no tokenizer yet: load weights, or pass tokenizer='library' or a tokenizer.json"
             raise ConfigError(msg)
         return self._tokenizer
 
     def _set_tokenizer(self, tokenizer: Tokenizer, special: dict[str, str]) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        ids = {role: tokenizer.token_to_id(token) for role, token in special.items()}
-        missing = [role for role in ("pad", "mask") if ids.get(role) is None]
+        found = {role: tokenizer.token_to_id(token) for role, token in special.items()}
+        ids = {role: number for role, number in found.items() if number is not None}
+        missing = [role for role in ("pad", "mask") if role not in ids]
         if missing:
             msg = f"the tokenizer has no {' and no '.join(missing)} token; masked prediction needs both"
             raise ConfigError(msg)
@@ -206,7 +208,7 @@ class HFTextEncoder(TextEncoder):
 
 
 def length_groups(lengths: Sequence[int], most: int) -> list[np.ndarray]:  # type: ignore[type-arg]
-    """Split a batch into at most ``most`` groups of similar length so that padding is least (exact, by dynamic programming).
+    """Split a batch into at most ``most`` groups of similar length with the least padding (by dynamic programming).
 
     Args:
         lengths: Tokens of each text.
@@ -245,18 +247,18 @@ def _from_config(hf_config: dict[str, Any]) -> Any:  # noqa: ANN401 - transforme
     model_type = arguments.pop("model_type", None)
     try:
         config = AutoConfig.for_model(model_type, **arguments)
-        return AutoModel.from_config(config, **_without_pooler(model_type))
+        return AutoModel.from_config(config, **_without_pooler(model_type))  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, KeyError) as error:
         msg = f"transformers cannot build hf_config with model_type '{model_type}': {str(error).splitlines()[0]}"
         raise ConfigError(msg) from error
 
 
-def _from_pretrained(name: str) -> tuple[Any, tuple[Tokenizer, dict[str, str]]]:
+def _from_pretrained(name: str, changes: dict[str, Any]) -> tuple[Any, tuple[Tokenizer, dict[str, str]]]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     try:
         model_type = AutoConfig.from_pretrained(name).model_type
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, **_without_pooler(model_type))
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, **_without_pooler(model_type), **changes)
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -49,8 +49,8 @@ class TokenBatch:
 def tokenize(tokenizer: Tokenizer, texts: Sequence[ReportText | str], max_length: int, pad_id: int) -> TokenBatch:
     """Tokenise texts and mark words and sections.
 
-    A text that is too long loses words from the end of its Appearance, then of its Definition (constants of the finding),
-    and only then from its own end, so that Observations and Verdict survive (ruling 3 of the method).
+    A text that is too long loses words from the end of its Appearance, then of its Definition (constants of the
+    finding), and only then from its own end, so that Observations and Verdict survive (ruling 3 of the method).
 
     Args:
         tokenizer: A fast tokenizer that adds its special tokens.
@@ -72,7 +72,9 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[ReportText | str], max_length
     for number, (ids, word, section) in enumerate(rows):
         input_ids[number, : len(ids)], words[number, : len(ids)], sections[number, : len(ids)] = ids, word, section
     valid = np.arange(shape[1])[None, :] < np.asarray(lengths)[:, None]
-    return TokenBatch(*(torch.from_numpy(array) for array in (input_ids, valid, words, sections)), lengths=lengths)
+    arrays = (input_ids, valid, words, sections)
+    tensors = [torch.from_numpy(array) for array in arrays]
+    return TokenBatch(tensors[0], tensors[1], tensors[2], tensors[3], lengths)
 
 
 def _text(text: ReportText | str) -> str:

@@ -104,8 +104,8 @@ def cloze_scores(
 ) -> Tensor:
     """Score findings by filling in the verdict's masked word from the full image (method, section 5.2).
 
-    ``KL(predicted || "absent") - KL(predicted || "present")`` at the masked word. Needs no alignment; means nothing for a
-    predictor that was not trained.
+    ``KL(predicted || "absent") - KL(predicted || "present")`` at the masked word. Needs no alignment; means nothing for
+    a predictor that was not trained.
 
     Args:
         encoder: The encoder.
@@ -127,7 +127,11 @@ def cloze_scores(
 
 
 def _cloze_distance(
-    encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, image: Gaussian, text: ReportText, word: tuple[int, int]
+    encoder: ProbabilisticEncoder,
+    predictor: CrossModalPredictor,
+    image: Gaussian,
+    text: ReportText,
+    word: tuple[int, int],
 ) -> Tensor:
     """KL from what the predictor fills in at ``word`` to what stands there, ``(B,)``."""
     tokens = encoder.tokenize([text]).to(image.mean.device)

@@ -23,9 +23,9 @@ class AlignmentLoss(nn.Module):
     """Bring each image's distribution near the texts that are true of it.
 
     ``contrastive``: symmetric InfoNCE over ``-scale * W2^2 / D``; positives share the target mass evenly, ignored pairs
-    leave the softmax. ``csd_bce``: a sigmoid per pair over ``-scale * CSD / D + shift`` (PCME++, ProLIP). ``attract`` is
-    the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse and does collapse; it is
-    there to be studied.
+    leave the softmax. ``csd_bce``: a sigmoid per pair over ``-scale * CSD / D + shift`` (PCME++, ProLIP). ``attract``
+    is the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse and does collapse; it
+    is there to be studied.
 
     Args:
         kind: See above.

@@ -29,7 +29,7 @@ def spread(elements: Tensor) -> Tensor:
 
 
 def effective_rank(elements: Tensor) -> Tensor:
-    """Exponential of the entropy of the normalised squared singular values of the centred rows, ``(B, D)`` -> scalar."""
+    """Exponential of the entropy of the centred rows' normalised squared singular values, ``(B, D)`` -> scalar."""
     elements = elements.detach().float()
     power = torch.linalg.svdvals(elements - elements.mean(0)).square()
     share = power / power.sum().clamp_min(1e-12)
@@ -75,9 +75,9 @@ class CollapseMonitor:
             if self.below[name] >= self.patience and name not in self.collapsed:
                 self.collapsed.append(name)
                 msg = (
-                    f"collapse of {name} at step {step}: {values[name]:.4f} stayed below {floor} for {self.patience} checks; "
-                    "all inputs get nearly the same distribution. Use alignment contrastive and target ema, "
-                    "or a reconstruction anchor (see docs/method.md)"
+                    f"collapse of {name} at step {step}: {values[name]:.4f} stayed below {floor} for "
+                    f"{self.patience} checks; all inputs get nearly the same distribution. "
+                    "Use alignment contrastive and target ema, or a reconstruction anchor (see docs/method.md)"
                 )
                 if self.action == "stop":
                     raise CollapseError(msg)

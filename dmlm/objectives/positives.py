@@ -1,8 +1,8 @@
 """Which texts are positives, negatives or neither for which images (ruling 4 of the method).
 
 A text that is one statement is true of many images. Facts (:func:`dmlm.reports.encode_facts`) say what each report and
-each text state; comparing them tells, for every image ``i`` and text ``j`` of the global batch, whether report ``i`` states
-all that text ``j`` states (positive), states the opposite of any of it (negative), or does not say (ignored).
+each text state; comparing them tells, for every image ``i`` and text ``j`` of the global batch, whether report ``i``
+states all that text ``j`` states (positive), states the opposite of any of it (negative), or does not say (ignored).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def pair_relations(report_facts: Tensor, text_facts: Tensor) -> PairRelations:
 
 
 def _dense(facts: Tensor, keys: Tensor) -> Tensor:
-    """Spread facts over one column per finding: ``(B, K, 4)`` -> ``(B, C, 3)``; key 0 (padding) gets an empty column."""
+    """Spread facts over one column per finding: ``(B, K, 4)`` -> ``(B, C, 3)``; key 0 (padding) gets no facts."""
     column = torch.searchsorted(keys, facts[..., 0].contiguous())
     values = facts[..., 1:] * (facts[..., :1] != 0)
     dense = facts.new_zeros(len(facts), len(keys), 3)

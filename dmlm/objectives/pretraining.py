@@ -147,7 +147,9 @@ class PretrainingObjective(nn.Module):
         if config.token_anchor or config.pixel_anchor:
             side = encoder.image.image_size
             rows, columns = encoder.image.patch_grid
-            self.anchor = ReconstructionAnchor(encoder.embed_dim, encoder.text.vocab_size, (side // rows) * (side // columns))
+            self.anchor = ReconstructionAnchor(
+                encoder.embed_dim, encoder.text.vocab_size, (side // rows) * (side // columns)
+            )
 
     def forward(self, encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, views: Views) -> Step:
         """Compute the loss of one batch.
@@ -192,7 +194,9 @@ class PretrainingObjective(nn.Module):
         image_masked = encoder.encode_image(views.images, views.image_mask) if masked else None
         if full and masked:
             both = encoder.encode_text(_doubled(tokens), torch.cat([torch.zeros_like(mask), mask]))
-            halves = [Gaussian(*(part[half] for part in both)) for half in (slice(len(tokens)), slice(len(tokens), None))]
+            halves = [
+                Gaussian(*(part[half] for part in both)) for half in (slice(len(tokens)), slice(len(tokens), None))
+            ]
             text_full, text_masked = halves[0], halves[1]
         elif full:
             text_full = encoder.encode_text(tokens)
@@ -213,7 +217,7 @@ class PretrainingObjective(nn.Module):
         parts: dict[str, Tensor],
     ) -> Tensor:
         config, grid = self.config, encoder.image.patch_grid
-        target = self._targets(encoder, views, full)
+        target = self._targets(views, full)
         valid = views.tokens.valid
         text_query, text_query_valid = positions_of(views.text_mask)
         visible, hidden = visible_indices(views.image_mask), visible_indices(~views.image_mask)
@@ -244,7 +248,7 @@ class PretrainingObjective(nn.Module):
                 loss = loss + config.pixel_anchor * parts["pixel_anchor"]
         return loss
 
-    def _targets(self, encoder: ProbabilisticEncoder, views: Views, full: _Encoded | None) -> _Encoded:
+    def _targets(self, views: Views, full: _Encoded | None) -> _Encoded:
         if self.teacher.encoder is not None:
             with torch.no_grad():
                 teacher = self.teacher.encoder

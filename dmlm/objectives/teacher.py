@@ -39,7 +39,7 @@ class Teacher(nn.Module):
             msg = f"target must be ema, frozen, online or shared, got '{kind}'"
             raise ConfigError(msg)
         self.kind, self.bounds = kind, tuple(momentum)
-        self.encoder = copy.deepcopy(encoder).requires_grad_(requires_grad=False) if self.has_copy else None
+        self.encoder = copy.deepcopy(encoder).requires_grad_(requires_grad=False).eval() if self.has_copy else None
 
     @property
     def has_copy(self) -> bool:
@@ -69,7 +69,8 @@ class Teacher(nn.Module):
         if self.kind != "ema" or self.encoder is None:
             return
         weight = 1.0 - self.momentum(progress)
-        own, new = list(self.encoder.parameters()), list(encoder.parameters())
+        own: list[torch.Tensor] = list(self.encoder.parameters())
+        new: list[torch.Tensor] = list(encoder.parameters())
         torch._foreach_lerp_(own, new, weight)
         for mine, theirs in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
             mine.copy_(theirs)

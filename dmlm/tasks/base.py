@@ -65,6 +65,11 @@ class TaskModule(Configurable, LightningModule, ABC):
         if datamodule is not None:
             self.check_datamodule(datamodule)
 
+    def on_fit_start(self) -> None:
+        """Switch to training: pre-trained parts come in evaluation mode, and Lightning leaves modes as they are."""
+        super().on_fit_start()
+        self.train()
+
     def check_datamodule(self, datamodule: LightningDataModule) -> None:
         """Compare the facts of the data module with this task's; override to add facts.
 

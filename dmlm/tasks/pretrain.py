@@ -24,8 +24,9 @@ from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
 class DMLMPretrainModule(ZeroShotTask):
     """Pre-train a probabilistic encoder on images and structured reports (paper, sections 3.2 to 3.4).
 
-    Validation and test are zero-shot classification. Everything random in a step (views of the texts, masks, dropout) is a
-    function of ``seed``, epoch, batch and process, so that a run that is resumed goes on with the losses of an unbroken one.
+    Validation and test are zero-shot classification. Everything random in a step (views of the texts, masks, dropout)
+    is a function of ``seed``, epoch, batch and process, so that a run that is resumed goes on with the losses of an
+    unbroken one.
 
     Args:
         encoder: What is trained.
@@ -89,7 +90,7 @@ class DMLMPretrainModule(ZeroShotTask):
         entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))  # dropout, sampled contexts
         step = self.objective(self.encoder, self.predictor, self.draw_views(batch, np.random.default_rng(entropy)))
-        every = self.trainer.log_every_n_steps
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
             parts = {f"train_{name}": value for name, value in step.parts.items()}
             self.log_dict(parts, batch_size=len(batch["image"]))
@@ -107,7 +108,9 @@ class DMLMPretrainModule(ZeroShotTask):
             Tensors on the images' device.
         """
         device = batch["image"].device
-        texts = [self.views.sample(report, text, rng) for report, text in zip(batch["report"], batch["text"], strict=True)]
+        texts = [
+            self.views.sample(report, text, rng) for report, text in zip(batch["report"], batch["text"], strict=True)
+        ]
         tokens = self.encoder.tokenize(texts)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         context = MaskContext(batch["image"], self.encoder.image.patch_grid)
@@ -125,7 +128,13 @@ class DMLMPretrainModule(ZeroShotTask):
             text_keys=torch.tensor([_key(text.text) for text in texts], device=device),
         )
 
-    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Optimizer | Any, optimizer_closure: Any = None) -> None:  # noqa: ANN401
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | Any,  # noqa: ANN401 - Lightning's signature
+        optimizer_closure: Any = None,  # noqa: ANN401
+    ) -> None:
         """Step, then let the teacher follow; a checkpoint between the two cannot be written."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         total = float(self.trainer.estimated_stepping_batches)

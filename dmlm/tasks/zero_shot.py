@@ -12,7 +12,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from dmlm.distributions import Gaussian
 from dmlm.errors import MismatchError
-from dmlm.evaluation import ClassificationReport, Intervals, auroc, bootstrap_auc, calibration_metrics, classification_report, format_table
+from dmlm.evaluation import (
+    ClassificationReport,
+    Intervals,
+    auroc,
+    bootstrap_auc,
+    calibration_metrics,
+    classification_report,
+    format_table,
+)
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
@@ -26,9 +34,9 @@ from dmlm.tasks.zero_shot_evaluation import Rows, ZeroShotConfig, gather_rows, s
 class ZeroShotTask(TaskModule, ABC):
     """What pre-training and zero-shot evaluation share: validation, test and prediction by prompts.
 
-    A test writes ``metrics.json``, ``predictions.csv``, ``roc.png`` and ``reliability.png`` into the run folder and prints
-    a table. Thresholds that are "chosen on validation" come from the data module's validation split, scored by the same
-    weights. Every study counts once, whatever the batch size or the number of processes.
+    A test writes ``metrics.json``, ``predictions.csv``, ``roc.png`` and ``reliability.png`` into the run folder and
+    prints a table. Thresholds that are "chosen on validation" come from the data module's validation split, scored by
+    the same weights. Every study counts once, whatever the batch size or the number of processes.
 
     Args:
         encoder: The encoder.
@@ -67,7 +75,7 @@ class ZeroShotTask(TaskModule, ABC):
         names = [canonical_name(name) for name in getattr(datamodule, "label_names", ())]
         for finding in self.zero_shot.findings or ():
             if canonical_name(finding) not in names:
-                msg = f"zero_shot.findings names '{finding}', which the data has no label for; it has {', '.join(names)}"
+                msg = f"zero_shot.findings names '{finding}', which is no label of the data; it has {', '.join(names)}"
                 raise MismatchError(msg)
 
     def on_validation_epoch_start(self) -> None:
@@ -175,9 +183,10 @@ class ZeroShotTask(TaskModule, ABC):
         save_figure(
             reliability_figure(rows.probabilities, rows.labels, list(self._findings)), self.run_dir / "reliability.png"
         )
-        title = f"Zero-shot classification, {len(rows.index)} studies ({self.zero_shot_distance}, {self.zero_shot.scorers[0]})"
-        print(format_table(report, intervals, title))  # noqa: T201 - the result is the output
-        print(f"written to {self.run_dir}: metrics.json, predictions.csv, roc.png, reliability.png")  # noqa: T201
+        how = f"{self.zero_shot_distance}, {self.zero_shot.scorers[0]}"
+        title = f"Zero-shot classification, {len(rows.index)} studies ({how})"
+        print(format_table(report, intervals, title))
+        print(f"written to {self.run_dir}: metrics.json, predictions.csv, roc.png, reliability.png")
 
     @rank_zero_only
     def _write_rows(self, rows: Rows, thresholds: np.ndarray[Any, Any]) -> None:

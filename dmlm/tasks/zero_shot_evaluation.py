@@ -64,7 +64,8 @@ class ZeroShotConfig:
                 msg = f"zero_shot.{name} must name at least one of {', '.join(allowed)}; got {wrong or 'none'}"
                 raise ConfigError(msg)
         if self.mc_samples < 1 or self.bootstrap < 0:
-            msg = f"zero_shot.mc_samples must be at least 1 and bootstrap at least 0, got {self.mc_samples}, {self.bootstrap}"
+            got = f"{self.mc_samples}, {self.bootstrap}"
+            msg = f"zero_shot.mc_samples must be at least 1 and bootstrap at least 0, got {got}"
             raise ConfigError(msg)
 
 
@@ -93,7 +94,7 @@ class Rows:
     @property
     def probabilities(self) -> np.ndarray[Any, Any]:
         """Sigmoid of the result's log-odds, ``[n, C]``; not calibrated."""
-        return 1.0 / (1.0 + np.exp(-self.scores["result"]))
+        return 1.0 / (1.0 + np.exp(-self.scores["result"]))  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -122,12 +123,14 @@ def score_batch(
         scale: Scale of log-odds.
     """
     image = encoder.encode_image(batch["image"]).at(0)
-    scores = {kind: zero_shot_scores(image, prompts, kind, "pair", scale) for kind in _DISTANCES}
+    scores: dict[str, torch.Tensor] = {
+        kind: zero_shot_scores(image, prompts, kind, "pair", scale) for kind in _DISTANCES
+    }
     if "positive_only" in config.scorers:
         scores["positive_only"] = zero_shot_scores(image, prompts, distance, "positive_only", scale)
     if "cloze" in config.scorers:
         if predictor is None:
-            msg = "zero_shot.scorers asks for cloze, which needs a trained predictor: use the checkpoint of a pre-training run"
+            msg = "zero_shot.scorers: cloze needs a trained predictor: use the checkpoint of a pre-training run"
             raise ConfigError(msg)
         scores["cloze"] = cloze_scores(encoder, predictor, batch["image"], findings)
     scores["result"] = scores[distance] if config.scorers[0] == "pair" else scores[config.scorers[0]]
@@ -165,8 +168,13 @@ def gather_rows(parts: Sequence[Rows]) -> Rows:
     return Rows(**joined)
 
 
-def write_predictions(path: Path, rows: Rows, findings: Sequence[str], prompt_variance: np.ndarray[Any, Any],
-                      thresholds: np.ndarray[Any, Any]) -> None:
+def write_predictions(
+    path: Path,
+    rows: Rows,
+    findings: Sequence[str],
+    prompt_variance: np.ndarray[Any, Any],
+    thresholds: np.ndarray[Any, Any],
+) -> None:
     """Write one line per study and finding, atomically.
 
     Columns: identifiers, ``label`` (empty where unknown), ``score`` (log-odds), ``prob``, ``pred`` (1 where ``score``
@@ -183,19 +191,18 @@ def write_predictions(path: Path, rows: Rows, findings: Sequence[str], prompt_va
     probability = rows.probabilities
     safe = np.clip(probability, 1e-12, 1 - 1e-12)
     entropy = -(safe * np.log(safe) + (1 - safe) * np.log(1 - safe))
-    header = ("index", "study_id", "patient_id", "finding", "label", "score", "prob", "pred", "threshold", "entropy",
-              "mc_std", "image_variance", "prompt_variance")
+    names = "index study_id patient_id finding label score prob pred threshold entropy mc_std image_variance"
+    header = (*names.split(), "prompt_variance")
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in range(len(rows.index)):
             for column, finding in enumerate(findings):
                 label = rows.labels[row, column]
-                writer.writerow((
-                    int(rows.index[row]), rows.study_id[row], rows.patient_id[row], finding,
-                    "" if np.isnan(label) else f"{label:g}",
-                    f"{rows.scores['result'][row, column]:.6g}", f"{probability[row, column]:.6g}",
-                    int(rows.scores["result"][row, column] >= thresholds[column]), f"{thresholds[column]:.6g}",
-                    f"{entropy[row, column]:.6g}", f"{rows.mc_std[row, column]:.6g}",
-                    f"{rows.variance[row]:.6g}", f"{prompt_variance[column]:.6g}",
-                ))
+                score, threshold = rows.scores["result"][row, column], thresholds[column]
+                who = (int(rows.index[row]), rows.study_id[row], rows.patient_id[row], finding)
+                known = "" if np.isnan(label) else f"{label:g}"
+                chance, limit = f"{probability[row, column]:.6g}", f"{threshold:.6g}"
+                decision = (f"{score:.6g}", chance, int(score >= threshold), limit)
+                doubt = (entropy[row, column], rows.mc_std[row, column], rows.variance[row], prompt_variance[column])
+                writer.writerow((*who, known, *decision, *(f"{value:.6g}" for value in doubt)))

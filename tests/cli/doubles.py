@@ -84,7 +84,7 @@ class TinyPredictor(Configurable, nn.Module):
 
 
 class TinyBase(TaskModule, ABC):
-    def __init__(self, encoder: TinyEncoder, optim: OptimConfig = OptimConfig(lr=1e-2), scale: float = 1.0) -> None:  # noqa: B008
+    def __init__(self, encoder: TinyEncoder, optim: OptimConfig = OptimConfig(lr=1e-2), scale: float = 1.0) -> None:
         super().__init__()
         self.encoder, self.optim, self.scale = encoder, optim, scale
         self.head = nn.Linear(encoder.embed_dim, 1)
@@ -125,7 +125,7 @@ class TinyPretrain(TinyBase):
         self,
         encoder: TinyEncoder,
         predictor: TinyPredictor,
-        optim: OptimConfig = OptimConfig(lr=1e-2),  # noqa: B008
+        optim: OptimConfig = OptimConfig(lr=1e-2),
         scale: float = 1.0,
     ) -> None:
         super().__init__(encoder, optim, scale)
@@ -146,7 +146,7 @@ class TinyClassifier(TinyBase):
     def __init__(
         self,
         encoder: TinyEncoder,
-        optim: OptimConfig = OptimConfig(lr=1e-2),  # noqa: B008
+        optim: OptimConfig = OptimConfig(lr=1e-2),
         scale: float = 1.0,
         num_classes: int = 2,
     ) -> None:

@@ -48,9 +48,14 @@ def test_attention_head_ignores_padding() -> None:
     torch.testing.assert_close(head(features, valid).mean[:, :3], head(other, valid).mean[:, :3])
 
 
-@pytest.mark.parametrize(("arguments", "match"), [
-    ({"num_heads": 3}, "num_heads"), ({"logvar_init": -9.0}, "logvar_init"), ({"kind": "conv"}, "attn or mlp"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"num_heads": 3}, "num_heads"),
+        ({"logvar_init": -9.0}, "logvar_init"),
+        ({"kind": "conv"}, "attn or mlp"),
+    ],
+)
 def test_head_refuses_wrong_numbers(arguments: dict, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         GaussianHead(8, 8, **{"kind": "attn", "num_heads": 4, **arguments})
@@ -114,8 +119,14 @@ def test_sampled_context_only_while_training() -> None:
     predictor = CrossModalPredictor(24, 24, 1, 2, context="sample")
     views = example_views(encoder, 2)
     hidden, visible = visible_indices(~views.image_mask), visible_indices(views.image_mask)
-    arguments = (hidden, encoder.encode_image(views.images, views.image_mask), visible,
-                 encoder.encode_text(views.tokens), views.tokens.valid, (4, 4))
+    arguments = (
+        hidden,
+        encoder.encode_image(views.images, views.image_mask),
+        visible,
+        encoder.encode_text(views.tokens),
+        views.tokens.valid,
+        (4, 4),
+    )
     assert not torch.equal(predictor.train().predict_image(*arguments).mean, predictor.predict_image(*arguments).mean)
     assert torch.equal(predictor.eval().predict_image(*arguments).mean, predictor.predict_image(*arguments).mean)
 
@@ -162,10 +173,17 @@ def damage_width(folder) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
-@pytest.mark.parametrize(("damage", "match"), [
-    (damage_nothing_there, "no encoder at"), (damage_weights, "cannot be read"), (damage_missing, "is missing"),
-    (damage_newer, "format 99"), (damage_stranger, "expected a ProbabilisticEncoder"), (damage_width, "do not fit"),
-])
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (damage_nothing_there, "no encoder at"),
+        (damage_weights, "cannot be read"),
+        (damage_missing, "is missing"),
+        (damage_newer, "format 99"),
+        (damage_stranger, "expected a ProbabilisticEncoder"),
+        (damage_width, "do not fit"),
+    ],
+)
 def test_damaged_folders_give_one_line(tmp_path, damage, match: str) -> None:
     folder = save_pretrained(tiny_encoder(), tmp_path / "encoder")
     damage(folder)

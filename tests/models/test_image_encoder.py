@@ -50,7 +50,13 @@ def test_no_mask_equals_timm_forward() -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("test_resnet.r160_in1k", 64), ("test_efficientnet", 64), ("test_mambaout", 64), ("test_vit", 160), ("test_vit2", 160)],
+    [
+        ("test_resnet.r160_in1k", 64),
+        ("test_efficientnet", 64),
+        ("test_mambaout", 64),
+        ("test_vit", 160),
+        ("test_vit2", 160),
+    ],
 )
 def test_any_backbone(name: str, size: int) -> None:
     encoder = TimmImageEncoder(name, pretrained=False, image_size=size).eval()

@@ -68,9 +68,7 @@ def test_length_groups_are_a_permutation_and_never_worse(lengths: list[int], mos
 
 def test_two_groups_are_the_best_split() -> None:
     lengths = [3, 90, 5, 100, 4, 95]
-    best = min(
-        k * sorted(lengths)[k - 1] + (6 - k) * 100 for k in range(1, 6)
-    )
+    best = min(k * sorted(lengths)[k - 1] + (6 - k) * 100 for k in range(1, 6))
     groups = length_groups(lengths, 2)
     assert sum(len(group) * max(lengths[row] for row in group) for group in groups) == best
 

@@ -40,7 +40,8 @@ class Whole(nn.Module):
 def part(views: Views, rows: slice) -> Views:
     tokens = views.tokens
     cut = TokenBatch(
-        *(getattr(tokens, name)[rows] for name in ("input_ids", "valid", "words", "sections")), lengths=tokens.lengths[rows]
+        *(getattr(tokens, name)[rows] for name in ("input_ids", "valid", "words", "sections")),
+        lengths=tokens.lengths[rows],
     )
     return Views(*(cut if isinstance(item, TokenBatch) else item[rows] for item in views))
 
@@ -90,4 +91,6 @@ def test_two_processes_equal_one(name: str, two_processes: dict) -> None:
     wanted = gradients(model)
     assert result["gradients"].keys() == wanted.keys()
     for key, value in wanted.items():
-        torch.testing.assert_close(result["gradients"][key], value, atol=1e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(
+            result["gradients"][key], value, atol=1e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}"
+        )
