@@ -2,13 +2,13 @@
 
 python examples/python/real_trial_report.py --ckpt RUN/checkpoints/best.ckpt --manifest OUT.csv --root DATA_DIR
 
-Prints, and writes as real_trial.md and real_trial.json into the run's folder: zero-shot AUC, and the AUC of a linear probe
-on frozen features before pre-training (ImageNet's EfficientNet-Lite0, pooled) and after it (the same features, and the
-mean of the image's Gaussian), each with a 95 % interval from 1,000 resamples of patients. Probes train on the training
-split; their strength is chosen on validation. Differences are paired: both sides see the same resamples.
+Prints, and writes as real_trial.md and real_trial.json into the run's folder: zero-shot AUC, and the AUC of a linear
+probe on frozen features before pre-training (pooled, of ImageNet's EfficientNet-Lite0) and after it (the same, and
+the mean of the image's Gaussian), each with a 95 % interval from 1,000 resamples of patients. Probes train on the
+training split; their strength is chosen on validation. Differences are paired: both sides see the same resamples.
 
-RSNA's test split has 27 images only, so its validation images are added in a second row. They chose the checkpoint and the
-strength of the probes, so that row is optimistic, for all of its columns.
+RSNA's test split has 27 images only, so its validation images are added in a second row. They chose the checkpoint and
+the strength of the probes, so that row is optimistic, for all of its columns.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from dmlm.datamodules import ManifestDataModule
+from dmlm.datasets.splits import SPLITS, Split
 from dmlm.evaluation import auroc, bootstrap_auc, linear_probe
 from dmlm.io.atomic import write_json, write_text
 from dmlm.models.packaged import efficientnet_lite0
@@ -29,7 +30,6 @@ from dmlm.models.zero_shot import encode_prompts, zero_shot_scores
 from dmlm.tasks import DMLMPretrainModule
 
 FINDINGS = {"Lung Opacity": "RSNA opacity", "Pneumonia": "kermany pneumonia"}
-SPLITS = ("train", "val", "test")
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 WAYS = ("zero-shot", "probe before", "probe after", "probe after (Gaussian mean)")
 RESAMPLES = 1000
@@ -50,7 +50,7 @@ class Studies(NamedTuple):
 
 
 @torch.inference_mode()
-def look(data: ManifestDataModule, split: Any, module: DMLMPretrainModule, untouched: torch.nn.Module) -> Studies:
+def look(data: ManifestDataModule, split: Split, module: DMLMPretrainModule, untouched: torch.nn.Module) -> Studies:
     """Encode the images of a split with both encoders, without augmentation."""
     dataset = data.make_dataset(split, None)
     columns = [dataset.label_names.index(name) for name in FINDINGS]
@@ -83,7 +83,10 @@ def scores_of(splits: dict[str, Studies], column: int, way: str) -> dict[str, np
 
 
 def difference(
-    after: np.ndarray[Any, Any], before: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], patients: np.ndarray[Any, Any]
+    after: np.ndarray[Any, Any],
+    before: np.ndarray[Any, Any],
+    labels: np.ndarray[Any, Any],
+    patients: np.ndarray[Any, Any],
 ) -> list[float]:
     """Difference of two AUCs with the ends of its interval: ``[value, low, high]``."""
     groups = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
@@ -137,15 +140,15 @@ def table(entries: list[dict[str, Any]], train: Studies) -> str:
     lines += [
         "",
         f"AUC [95 % interval, {RESAMPLES:,} resamples of patients]. Probes: logistic regression on frozen features of "
-        f"{counts[0]} (RSNA) and {counts[1]} (kermany) training images, strength chosen on validation; before: ImageNet's "
-        "EfficientNet-Lite0. Optimistic: validation images also chose the checkpoint and the strength.",
+        f"{counts[0]} (RSNA) and {counts[1]} (kermany) training images, strength chosen on validation; before: "
+        "ImageNet's EfficientNet-Lite0. Optimistic: validation images also chose the checkpoint and the strength.",
     ]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Zero-shot and linear-probe AUC before and after a real trial.")
-    parser.add_argument("--ckpt", type=Path, required=True, help="checkpoint of `dmlm fit --config examples/real_trial.yaml`")
+    parser.add_argument("--ckpt", type=Path, required=True, help="a checkpoint of the run of real_trial.yaml")
     parser.add_argument("--manifest", required=True, help="what prepare_real_trial.py wrote")
     parser.add_argument("--root", required=True, help="folder of the radiographs")
     options = parser.parse_args()

@@ -146,3 +146,19 @@ def test_visible_indices_need_equal_counts() -> None:
     assert visible_indices(mask).tolist() == [[1, 2], [0, 2]]
     with pytest.raises(ConfigError, match="same number"):
         visible_indices(torch.tensor([[True, False], [False, False]]))
+
+
+def test_freeze_norm_keeps_statistics_while_training() -> None:
+    """Running statistics stay through training and evaluation modes; weights, also those of the norms, still train."""
+    batch = images(4, 64)
+    for frozen in (True, False):
+        encoder = TimmImageEncoder("test_efficientnet", pretrained=False, image_size=64, freeze_norm=frozen)
+        again = build(encoder.config, ImageEncoder)
+        for module in (encoder, encoder.eval().train(), again, torch.nn.Sequential(encoder).train()[0]):
+            before = {name: value.clone() for name, value in module.named_buffers() if "running" in name}
+            assert before
+            module(batch, random_mask(module, batch, 0.5)).pooled.sum().backward()
+            same = [torch.equal(before[name], value) for name, value in module.named_buffers() if name in before]
+            assert all(same) if frozen else not any(same)
+        assert encoder.model.bn1.weight.grad is not None
+        assert encoder.model.conv_stem.training
