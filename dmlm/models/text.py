@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from dmlm._config import Configurable
 from dmlm.errors import CheckpointError, ConfigError, PretrainedWeightsError
+from dmlm.models.tokenizers import own_tokenizer
 from dmlm.models.tokens import TokenBatch, tokenize
 from dmlm.reports.schema import ReportText
 
@@ -102,7 +102,7 @@ class HFTextEncoder(TextEncoder):
                 raise ConfigError(msg)
             hf_config = dict(hf_config)
             if tokenizer != "auto":
-                self._set_tokenizer(*_own_tokenizer(tokenizer))
+                self._set_tokenizer(*own_tokenizer(tokenizer))
                 size = len(self._loaded_tokenizer.get_vocab())
                 hf_config.setdefault("vocab_size", size + -size % 8)
             self.model = _from_config(hf_config)
@@ -273,34 +273,3 @@ def _from_pretrained(name: str, changes: dict[str, Any]) -> tuple[Any, tuple[Tok
 
 def _without_pooler(model_type: str | None) -> dict[str, Any]:
     return {"add_pooling_layer": False} if model_type in {"bert", "roberta", "xlm-roberta"} else {}
-
-
-def _library_tokenizer() -> Tokenizer:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    from dmlm.reports.vocabulary import vocabulary_path
-
-    words = vocabulary_path().read_text(encoding="utf-8").splitlines()
-    tokenizer = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    return tokenizer
-
-
-def _own_tokenizer(which: str) -> tuple[Tokenizer, dict[str, str]]:
-    from tokenizers import Tokenizer
-
-    if which == "library":
-        return _library_tokenizer(), {"pad": "[PAD]", "mask": "[MASK]"}
-    path = Path(which)
-    if not path.is_file():
-        msg = f"tokenizer must be 'auto', 'library' or a tokenizer.json; '{which}' is no file"
-        raise ConfigError(msg)
-    tokenizer = Tokenizer.from_file(str(path))
-    names = {"pad": ("[PAD]", "<pad>"), "mask": ("[MASK]", "<mask>")}
-    return tokenizer, {
-        role: token for role, tokens in names.items() for token in tokens if tokenizer.token_to_id(token) is not None
-    }

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import example_views, tiny_encoder, tiny_predictor
+from conftest import example_views, tiny_bert, tiny_encoder, tiny_predictor, tiny_vit
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from dmlm.distributions import Gaussian, kl_divergence, wasserstein2
 from dmlm.errors import CollapseError, ConfigError
+from dmlm.models import ProbabilisticEncoder
 from dmlm.objectives import (
     AlignmentLoss,
     CollapseMonitor,
@@ -269,7 +270,10 @@ def test_wrong_objectives_are_refused(arguments: dict) -> None:
 
 def train(config: ObjectiveConfig, steps: int, lr: float = 3e-3) -> list[dict[str, float]]:
     torch.set_flush_denormal(True)  # collapsed gradients are denormal numbers, which a CPU computes very slowly
-    encoder, predictor = tiny_encoder(), tiny_predictor()
+    torch.manual_seed(0)
+    # averages learn at once; a class token from scratch takes some hundred steps to attend to anything
+    image = tiny_vit(class_token=False, global_pool="avg", fc_norm=False)
+    encoder, predictor = ProbabilisticEncoder(image, tiny_bert(pooling="mean"), 24, "mlp"), tiny_predictor()
     objective = PretrainingObjective(config, encoder)
     parameters = [p for m in (encoder, predictor, objective) for p in m.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr)

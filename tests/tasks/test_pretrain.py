@@ -132,7 +132,9 @@ def test_a_checkpoint_rebuilds_module_encoder_and_zero_shot(run, tmp_path) -> No
     assert isinstance(loaded, DMLMPretrainModule)
     assert loaded.predictor.width == 24
     encoder = from_pretrained(str(path))
-    torch.testing.assert_close(encoder.encode_text(["no edema"]).mean, loaded.eval().encoder.encode_text(["no edema"]).mean)
+    torch.testing.assert_close(
+        encoder.encode_text(["no edema"]).mean, loaded.eval().encoder.encode_text(["no edema"]).mean
+    )
     zero_shot = ZeroShotModule(encoder, loaded.predictor, ZeroShotConfig(scorers=("pair", "cloze"), bootstrap=0))
     trainer(tmp_path, 1).test(zero_shot, datamodule(), verbose=False)
     given, wanted = (json.loads((root / "metrics.json").read_text()) for root in (tmp_path, run[0]))
@@ -150,10 +152,14 @@ def test_predict_writes_predictions(run, tmp_path) -> None:
 def test_the_letter_warns_by_name(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     letter = ObjectiveConfig(target="shared", alignment="attract", vib_weight=0.0)
     with caplog.at_level(logging.WARNING, logger="dmlm"):
-        trainer(tmp_path, 20, limit_val_batches=0).fit(module(objective=letter, collapse="warn", min_spread=0.05), datamodule())
+        trainer(tmp_path, 20, limit_val_batches=0).fit(
+            module(objective=letter, collapse="warn", min_spread=0.05), datamodule()
+        )
     assert any("collapse of" in record.getMessage() for record in caplog.records)
     with pytest.raises(CollapseError, match="spread at step"):
-        trainer(tmp_path, 20, limit_val_batches=0).fit(module(objective=letter, collapse="stop", min_spread=0.05), datamodule())
+        trainer(tmp_path, 20, limit_val_batches=0).fit(
+            module(objective=letter, collapse="stop", min_spread=0.05), datamodule()
+        )
 
 
 def test_facts_that_do_not_agree_are_named(tmp_path) -> None:
@@ -165,9 +171,16 @@ def test_facts_that_do_not_agree_are_named(tmp_path) -> None:
         DMLMPretrainModule(module().encoder, CrossModalPredictor(48, 24, 1, 2))
 
 
-@pytest.mark.parametrize("arguments", [
-    {"templates": ()}, {"templates": ("haiku",)}, {"scorers": ("oracle",)}, {"mc_samples": 0}, {"bootstrap": -1},
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"templates": ()},
+        {"templates": ("haiku",)},
+        {"scorers": ("oracle",)},
+        {"mc_samples": 0},
+        {"bootstrap": -1},
+    ],
+)
 def test_wrong_zero_shot_options(arguments: dict) -> None:
     with pytest.raises(ConfigError, match="zero_shot"):
         ZeroShotConfig(**arguments)
