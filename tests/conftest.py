@@ -31,6 +31,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
