@@ -33,7 +33,7 @@ def check_hardware(accelerator: object, devices: object, precision: object) -> N
             msg = (
                 f"torch {torch.__version__} has no kernels for GPU {index} ({name}, {generation}); "
                 f"it was built for {' '.join(torch.cuda.get_arch_list())}. Install another one, for a V100: "
-                "pip install 'torch<2.15' torchvision --index-url https://download.pytorch.org/whl/cu126; "
+                "torch below 2.15 and torchvision from PyTorch's CUDA 12.6 wheels (cu126); "
                 "or run on the CPU with --trainer.accelerator cpu"
             )
             raise ConfigError(msg)
