@@ -24,6 +24,8 @@ _WARNING_NOISE = (
     r".*During `trainer\..*`, it is recommended to use `Trainer\(devices=1.*",
     # a run that is evaluated or resumed has a new folder
     r".*The dirpath has changed from .*",
+    # teachers and frozen normalisation stay in eval mode by intent; task modules put everything else into train mode
+    r".*module\(s\) in eval mode at the start of training.*",
     # the package comes with tensorboard; only its absence would matter, and that is said elsewhere
     r".*Starting from v1.9.0, `tensorboardX` has been removed.*",
 )

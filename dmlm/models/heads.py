@@ -88,16 +88,32 @@ class GaussianHead(nn.Module):
         Returns:
             Gaussian of float32 ``(B, L, D)``.
         """
-        if self.kind == "attn":
-            mean, logvar = self._attend(features, valid)
-        else:
-            hidden = self.trunk(features)
-            mean, logvar = self.mean_out(hidden), self.logvar_out(hidden)
+        mean, logvar = self._before_norm(features, valid)
         with torch.autocast(features.device.type, enabled=False):
             mean = mean.float()
             if self.norm_mean:
                 mean = F.layer_norm(mean, (self.dim,))
             return Gaussian(mean, bound_logvar(logvar, *self.logvar_range))
+
+    @torch.no_grad()
+    def center(self, features: Tensor, valid: Tensor | None = None) -> None:
+        """Move the origin of the means, so that the first elements of these sequences average zero.
+
+        Sequences that share most of their features (statements with the same words around the finding) otherwise
+        start as almost the same vector. Only a bias changes.
+
+        Args:
+            features: ``(B, L, in_dim)``.
+            valid: bool ``(B, L)``, False at padding; None means all valid.
+        """
+        last: Any = self.mean_out if self.kind == "mlp" else self.mean_mlp[-1]
+        last.bias -= self._before_norm(features, valid)[0][:, 0].mean(0)
+
+    def _before_norm(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.kind == "attn":
+            return self._attend(features, valid)
+        hidden = self.trunk(features)
+        return self.mean_out(hidden), self.logvar_out(hidden)
 
     def _attend(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         batch, length, _ = features.shape

@@ -53,6 +53,11 @@ class Teacher(nn.Module):
             self.encoder.eval()
         return self
 
+    def copy_from(self, encoder: ProbabilisticEncoder) -> None:
+        """Take over the encoder's present weights, for what changes it after the teacher was made."""
+        if self.encoder is not None:
+            self.encoder.load_state_dict(encoder.state_dict())
+
     def momentum(self, progress: float) -> float:
         """Momentum at ``progress`` (0..1) of the training."""
         start, end = self.bounds

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any
 import yaml
 
 from dmlm.errors import ReportFormatError
+from dmlm.reports.knowledge_authors import read_authors_file
 
 NO_FINDING = "No Finding"
 """Name of the statement that nothing is found; it is the context of absent findings and has a verdict, no question."""
 
-_KEYS = ("definition", "appearance", "synonyms")
+_KEYS = ("definition", "appearance", "synonyms", "codes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class FindingKnowledge:
         appearance: One or two sentences that say how it looks on a chest radiograph; ``""`` where nobody wrote any.
         synonyms: Other names of it.
         source: ``"library"`` for our own texts, otherwise the path of the file that supplied or changed them.
+        codes: Its code per terminology, e.g. ``{"SNOMED CT": "60046008"}``; only where it means the same.
     """
 
     name: str
@@ -41,6 +43,7 @@ class FindingKnowledge:
     appearance: str = ""
     synonyms: tuple[str, ...] = ()
     source: str = "library"
+    codes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class Knowledge(Mapping[str, FindingKnowledge]):
@@ -85,8 +88,10 @@ def load_knowledge(path: str | None = None) -> Knowledge:
     """Load the library's findings and, over them, those of a user's YAML file.
 
     The file has the form of ``dmlm/reports/knowledge/findings.yaml``: a mapping ``findings`` from names to any of
-    ``definition``, ``appearance`` (text) and ``synonyms`` (list). A known finding keeps what the file does not name
-    (synonyms are added to its own); a new name becomes a finding of its own. Results are cached per path.
+    ``definition``, ``appearance`` (text), ``synonyms`` (list) and ``codes`` (mapping from terminology to code). A known
+    finding keeps what the file does not name (synonyms are added to its own); a new name becomes a finding of its own.
+    Results are cached per path. A file that ends in ``.txt`` is read as the authors' file, see
+    :func:`load_authors_knowledge`.
 
     Args:
         path: The user's file; ``None`` loads the library alone.
@@ -95,6 +100,21 @@ def load_knowledge(path: str | None = None) -> Knowledge:
         ReportFormatError: If the file cannot be read or does not have that form; the message names file and key.
     """
     return _library() if path is None else _with_file(str(Path(path).expanduser().resolve()))
+
+
+def load_authors_knowledge(path: str) -> Knowledge:
+    """Load the texts of the paper's authors, as downloaded (``MIMIC-CXR.txt``), over the library's findings.
+
+    The file has, per finding, a line with its name, a line ``Definition: ...`` and a line ``Appearance: ...``. Its text
+    on "Pleural Other" describes pleural thickening, one kind of it; both findings get it.
+
+    Args:
+        path: The authors' file.
+
+    Raises:
+        ReportFormatError: If the file cannot be read or does not have that form; the message names file and line.
+    """
+    return _with_file(str(Path(path).expanduser().resolve()), is_authors=True)
 
 
 def canonical_name(name: str, knowledge: Mapping[str, FindingKnowledge] | None = None) -> str:
@@ -125,15 +145,17 @@ def _library() -> Knowledge:
 
 
 @lru_cache(maxsize=16)
-def _with_file(path: str) -> Knowledge:
+def _with_file(path: str, is_authors: bool = False) -> Knowledge:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: the file of findings cannot be read ({error}); give the path of a UTF-8 YAML file"
+        msg = f"{path}: the file of findings cannot be read ({error}); give the path of a UTF-8 text file"
         raise ReportFormatError(msg) from error
     library = _library()
     findings = dict(library)
-    for raw, values in _entries(text, path).items():
+    is_authors = is_authors or path.endswith(".txt")
+    entries: Mapping[str, dict[str, Any]] = read_authors_file(text, path) if is_authors else _entries(text, path)
+    for raw, values in entries.items():
         name = library.canonical(raw)
         old = findings.get(name, FindingKnowledge(name))
         values["synonyms"] = tuple(dict.fromkeys((*old.synonyms, *values.get("synonyms", ()))))
@@ -177,6 +199,13 @@ def _entry(name: str, values: Any, path: str) -> dict[str, Any]:  # noqa: ANN401
                 msg = f"{where}.synonyms: expected a list of names; got {value!r}"
                 raise ReportFormatError(msg)
             entry[key] = tuple(value)
+        elif key == "codes":
+            if not isinstance(value, dict) or not all(
+                isinstance(code, str) and code.strip() for code in value.values()
+            ):
+                msg = f"{where}.codes: expected a mapping from terminology to code, codes in quotes; got {value!r}"
+                raise ReportFormatError(msg)
+            entry[key] = {str(system): code for system, code in value.items()}
         elif isinstance(value, str) and value.strip():
             entry[key] = " ".join(value.split())
         else:

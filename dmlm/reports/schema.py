@@ -67,6 +67,7 @@ class StructuredReport:
         definition: Definition per finding (only findings that the text should define).
         appearance: Radiographic appearance per finding.
         source: Where the records come from: ``"labels"``, ``"phantom"``, ``"rules"`` or an engine's name.
+        flags: What is unusual about the source text, e.g. ``"empty"`` or ``"conflicting"``.
     """
 
     study_id: str
@@ -74,6 +75,7 @@ class StructuredReport:
     definition: Mapping[str, str] = field(default_factory=dict)
     appearance: Mapping[str, str] = field(default_factory=dict)
     source: str = "labels"
+    flags: tuple[str, ...] = ()
 
     @property
     def verdicts(self) -> dict[str, Existence]:

@@ -21,6 +21,8 @@ _NO_DECAY = re.compile(
     r"|(^|[._])(query|queries|scale|logit_scale|temperature|gamma)$"
 )
 
+_TEXT_SIDE = ("encoder.text.", "encoder.text_head.")
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -29,6 +31,9 @@ class OptimConfig:
     Args:
         lr: Peak rate of what starts from scratch (heads, predictor, scale).
         encoder_lr: Peak rate of the pre-trained image and text towers.
+        text_lr: Peak rate of the text tower and its head together; None gives the tower ``encoder_lr`` and the head
+            ``lr``. Where both towers start from scratch, a text side that moves much slower than the images keeps the
+            statements of different findings apart until the images can tell them apart.
         weight_decay: Decoupled weight decay of matrices; norms, biases, tokens, positions and scales have none.
         betas: AdamW's decay rates of the first and second moment.
         warmup_fraction: Share of all steps in which the rates rise linearly, ``0..1``.
@@ -37,6 +42,7 @@ class OptimConfig:
 
     lr: float = 3e-4
     encoder_lr: float = 1e-5
+    text_lr: float | None = None
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_fraction: float = 0.05
@@ -45,8 +51,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot work; a list from YAML becomes a tuple."""
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
-        for name in ("lr", "encoder_lr", "weight_decay", "min_lr"):
-            if getattr(self, name) < 0:
+        for name in ("lr", "encoder_lr", "text_lr", "weight_decay", "min_lr"):
+            if (getattr(self, name) or 0) < 0:
                 msg = f"optim.{name} must not be negative, got {getattr(self, name)}"
                 raise ConfigError(msg)
         if not self.lr or self.min_lr > self.lr:
@@ -85,7 +91,7 @@ def configure(
 def parameter_groups(
     module: nn.Module, encoder_parameters_prefixes: Sequence[str], config: OptimConfig
 ) -> list[dict[str, Any]]:
-    """Split trainable parameters into ``new``, ``new_no_decay``, ``encoder`` and ``encoder_no_decay``.
+    """Split trainable parameters into ``new``, ``encoder`` and, with ``text_lr``, ``text``, each with a ``_no_decay``.
 
     Groups without parameters are left out.
 
@@ -93,17 +99,20 @@ def parameter_groups(
         ConfigError: If no parameter is trainable.
     """
     prefixes = tuple(encoder_parameters_prefixes)
-    named: dict[str, list[nn.Parameter]] = {"new": [], "new_no_decay": [], "encoder": [], "encoder_no_decay": []}
+    rates = {"new": config.lr, "encoder": config.encoder_lr, "text": config.text_lr}
+    named: dict[str, list[nn.Parameter]] = {f"{rate}{end}": [] for rate in rates for end in ("", "_no_decay")}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             rate = "encoder" if prefixes and name.startswith(prefixes) else "new"
+            if config.text_lr is not None and name.startswith(_TEXT_SIDE):
+                rate = "text"
             decays = parameter.ndim > 1 and not _NO_DECAY.search(name)
             named[rate if decays else f"{rate}_no_decay"].append(parameter)
     groups: list[dict[str, Any]] = [
         {
             "params": parameters,
             "name": name,
-            "lr": config.encoder_lr if name.startswith("encoder") else config.lr,
+            "lr": rates[name.removesuffix("_no_decay")],
             "weight_decay": 0.0 if name.endswith("no_decay") else config.weight_decay,
         }
         for name, parameters in named.items()

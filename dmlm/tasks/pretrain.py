@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from dmlm.errors import ConfigError
 from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker
+from dmlm.models.centering import center_statements
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Views
@@ -38,6 +39,9 @@ class DMLMPretrainModule(ZeroShotTask):
         optim: Rates and schedule.
         zero_shot: How zero-shot classification is done and reported.
         collapse: What to do when representations collapse: ``warn``, ``stop`` or ``off``.
+        center_statements: Whether the text side starts with its origin in the middle of all statements that the
+            knowledge can make. For texts from scratch: their statements share most words and would start as nearly
+            one vector. Only a bias of the text head changes, once, before the first step of a new run.
         min_spread: Floor of the spread of images, texts and targets below which they count as collapsed.
         seed: First part of the seed of every random draw.
 
@@ -60,6 +64,7 @@ class DMLMPretrainModule(ZeroShotTask):
         zero_shot: ZeroShotConfig = ZeroShotConfig(),
         collapse: CollapseAction = "warn",
         min_spread: float = 0.02,
+        center_statements: bool = False,
         seed: int = 0,
     ) -> None:
         predictor = CrossModalPredictor(encoder.embed_dim) if predictor is None else predictor
@@ -71,9 +76,17 @@ class DMLMPretrainModule(ZeroShotTask):
         self.image_masker = RandomMask() if image_masker is None else image_masker
         self.text_masker = TextMasker() if text_masker is None else text_masker
         self.views, self.optim_config, self.seed = views, optim, seed
+        self.center_statements = center_statements
         self.objective = PretrainingObjective(objective, encoder)
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
+
+    def setup(self, stage: str) -> None:
+        """Check that data and model agree, and centre the statements of a new run; a resumed one loads its weights."""
+        super().setup(stage)
+        if stage == "fit" and self.center_statements:
+            center_statements(self.encoder, self.views.knowledge)
+            self.objective.teacher.copy_from(self.encoder)
 
     @property
     def zero_shot_scale(self) -> float:

@@ -32,14 +32,14 @@ def test_default_prompts_of_every_finding_tell_the_states_apart(finding):
 
 
 def test_custom_findings_need_knowledge_for_context(tmp_path):
-    with pytest.raises(ReportFormatError, match="needs definition and appearance of 'Scoliosis'"):
-        zero_shot_prompts("Scoliosis")
-    assert zero_shot_prompts("Scoliosis", ["obs_verdict"])[0].positive.text == (
-        "Observations: Is there scoliosis? Yes. Verdict: Scoliosis is present."
+    with pytest.raises(ReportFormatError, match="needs definition and appearance of 'Bent Spine'"):
+        zero_shot_prompts("Bent Spine")
+    assert zero_shot_prompts("Bent Spine", ["obs_verdict"])[0].positive.text == (
+        "Observations: Is there bent spine? Yes. Verdict: Bent Spine is present."
     )
     path = tmp_path / "own.yaml"
-    path.write_text("findings: {Scoliosis: {definition: A bent spine., appearance: A curve.}}")
-    full = zero_shot_prompts("scoliosis", ["full"], load_knowledge(str(path)))[0]
+    path.write_text("findings: {Bent Spine: {definition: A bent spine., appearance: A curve.}}")
+    full = zero_shot_prompts("bent spine", ["full"], load_knowledge(str(path)))[0]
     assert full.positive.text.startswith("Definition: A bent spine. Radiographic characteristics: A curve. Obs")
 
 

@@ -125,3 +125,19 @@ def test_nothing_to_train_is_refused():
 def test_impossible_rates_are_refused(wrong):
     with pytest.raises(ConfigError, match=r"optim\.(lr|warmup_fraction|weight_decay) must"):
         OptimConfig(**wrong)
+
+
+def test_text_side_has_its_own_rate():
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("image", "text", "text_head")})
+
+    prefixes = ("encoder.image.", "encoder.text.")
+    groups = parameter_groups(Towers(), prefixes, OptimConfig(lr=0.1, encoder_lr=0.01, text_lr=0.001))
+    assert {group["name"]: (group["lr"], len(group["params"])) for group in groups} == {
+        "encoder": (0.01, 1),
+        "encoder_no_decay": (0.01, 1),
+        "text": (0.001, 2),
+        "text_no_decay": (0.001, 2),
+    }

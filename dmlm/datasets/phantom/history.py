@@ -18,7 +18,7 @@ Change = Literal["new", "unchanged", "increased", "decreased"]
 UNSEEN_SHARE: Final = 0.12
 """Share of test patients with the unseen finding."""
 
-_HEALTHY: Final = 0.16
+_HEALTHY: Final = 0.06
 _SIDED: Final = {"Atelectasis": 0.25, "Consolidation": 0.15, "Pleural Effusion": 0.3, "Pleural Thickening": 0.15}
 _PERSISTS: Final = {"Cardiomegaly": 0.97, "Nodule": 0.93, "Pleural Thickening": 0.95, "Support Devices": 0.75}
 
@@ -66,13 +66,13 @@ def _onset(rng: np.random.Generator, healthy: bool) -> tuple[Lesion, ...]:
         return ()
     draws = dict(zip(LABEL_NAMES, chance, strict=True))
     has: dict[str, bool] = {"Cardiomegaly": draws["Cardiomegaly"] < 0.30}
-    has["Edema"] = draws["Edema"] < (0.45 if has["Cardiomegaly"] else 0.17)
-    has["Pleural Effusion"] = draws["Pleural Effusion"] < (0.48 if has["Edema"] else 0.22)
-    has["Atelectasis"] = draws["Atelectasis"] < (0.34 if has["Pleural Effusion"] else 0.24)
-    has["Pneumothorax"] = draws["Pneumothorax"] < 0.24
-    has["Support Devices"] = draws["Support Devices"] < (0.48 if has["Pneumothorax"] else 0.22)
+    has["Edema"] = draws["Edema"] < (0.36 if has["Cardiomegaly"] else 0.24)
+    has["Pleural Effusion"] = draws["Pleural Effusion"] < (0.36 if has["Edema"] else 0.26)
+    has["Atelectasis"] = draws["Atelectasis"] < (0.32 if has["Pleural Effusion"] else 0.26)
+    has["Pneumothorax"] = draws["Pneumothorax"] < 0.27
+    has["Support Devices"] = draws["Support Devices"] < (0.40 if has["Pneumothorax"] else 0.24)
     for name in ("Consolidation", "Nodule", "Pleural Thickening"):
-        has[name] = draws[name] < 0.265
+        has[name] = draws[name] < 0.28
     sides: dict[str, Laterality | None] = {}
     lesions = []
     for name in LABEL_NAMES:
@@ -92,7 +92,7 @@ def _lesion(name: str, rng: np.random.Generator, sides: dict[str, Laterality | N
     zone = None
     if name in ("Consolidation", "Nodule", "Pleural Thickening"):
         zone = ZONES[int(rng.choice(3, p=[0.3, 0.3, 0.4]))]
-    strength = float(rng.beta(1.35, 1.2))
+    strength = float(rng.beta(2.2, 1.2))
     devices: tuple[str, ...] = ()
     if name == "Support Devices":
         devices, side = _devices(rng, sides.get("Pneumothorax"), "Pneumothorax" in sides)

@@ -29,7 +29,7 @@ from dmlm.datasets.splits import SPLITS, Split
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.io.atomic import write_json
 
-GENERATOR_VERSION: Final = 2
+GENERATOR_VERSION: Final = 3
 """Goes into the name of the folder: a change of what is drawn or dictated must raise it."""
 MANIFEST: Final = "manifest.json"
 FILES: Final = ("images.npy", "masks.npy", "studies.jsonl")
