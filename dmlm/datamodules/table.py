@@ -1,0 +1,139 @@
+"""`TableDataModule`: what the data modules of all published data sets share."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+
+from dmlm.datamodules.base import ChestXrayDataModule, Task
+from dmlm.datasets.splits import Split
+from dmlm.datasets.table import PixelSource, StudyTable
+from dmlm.datasets.table_dataset import ReportSource, TableDataset
+from dmlm.datasets.table_splits import SplitPlan, assign_splits
+from dmlm.datasets.transforms import AugmentConfig, Transform
+from dmlm.errors import ConfigError
+
+
+class TableDataModule(ChestXrayDataModule):
+    """A data set as downloaded, with a named split.
+
+    A subclass implements :meth:`open_table`; it opens files there and not in ``__init__``.
+
+    Args:
+        root: Folder of the data set as downloaded and unpacked.
+        image_size: Height and width of the images, in pixels.
+        batch_size: Samples per batch and process.
+        split: Name of the split: ``official`` where the data set has one, ``ratios`` (drawn by patient, seeded), or a
+            published one of this data set.
+        ratios: Shares of train, val and test where splits are drawn.
+        split_seed: Seed of that draw.
+        split_file: JSON file that keeps the split: used if it exists, written if not; None records it in the cache.
+        allow_leaks: Whether a published split that leaks between its parts may be used.
+        store: Folder that ``dmlm data prepare`` wrote; images come from there instead of ``root``.
+        reports: JSON Lines that ``dmlm reports build`` wrote; None makes structured reports from labels.
+        with_masks: Whether batches hold ``masks``.
+        num_workers: Worker processes per loader.
+        seed: Seed of order and augmentation.
+        augment: Whether training images are varied.
+        augmentation: How far; None takes the defaults.
+        albumentations: Pipeline of albumentations steps to use instead, as plain data.
+    """
+
+    default_split: ClassVar[str] = "ratios"
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int = 224,
+        batch_size: int = 32,
+        split: str | None = None,
+        ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        split_seed: int = 0,
+        split_file: str | None = None,
+        allow_leaks: bool = False,
+        store: str | None = None,
+        reports: str | None = None,
+        with_masks: bool = False,
+        num_workers: int | Literal["auto"] = "auto",
+        seed: int = 0,
+        augment: bool = True,
+        augmentation: AugmentConfig | None = None,
+        albumentations: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(image_size, batch_size, num_workers, seed, augment, augmentation, albumentations)
+        self.root = os.fspath(root)
+        self.plan = SplitPlan(
+            split or self.default_split, (ratios[0], ratios[1], ratios[2]), split_seed, split_file, allow_leaks
+        )
+        self.store = None if store is None else os.fspath(store)
+        self.reports = None if reports is None else os.fspath(reports)
+        self.with_masks = with_masks
+        self._table: StudyTable | None = None
+        self._places: np.ndarray[Any, np.dtype[np.str_]] | None = None
+
+    @abstractmethod
+    def open_table(self) -> StudyTable:
+        """Open the data set at ``self.root``."""
+
+    @property
+    def table(self) -> StudyTable:
+        """All rows of the data set; opened on first use.
+
+        Raises:
+            DatasetNotFoundError: If the folder is not the data set.
+            DatasetFormatError: If its files do not hold what they should.
+        """
+        if self._table is None:
+            self._table = self.open_table()
+        return self._table
+
+    @property
+    def task(self) -> Task:
+        """Kind of label."""
+        return cast("Task", self.table.task)
+
+    def prepare_data(self) -> None:
+        """Read the tables and put the split on record, on one process per machine before the others."""
+        self._assigned()
+
+    def make_dataset(self, split: Split, transform: Transform | None) -> TableDataset:
+        """Return a split, with the training transform or (None) without augmentation."""
+        rows = np.flatnonzero(self._assigned() == split)
+        if not len(rows):
+            msg = f"{self.root}: the split '{self.plan.name}' puts no image into '{split}'; choose another data.split"
+            raise ConfigError(msg)
+        return TableDataset(
+            self.table.take(rows),
+            self.image_size,
+            transform,
+            self.seed,
+            pixels=self._pixels(),
+            reports=self._reports(),
+            with_masks=self.with_masks,
+        )
+
+    def _assigned(self) -> np.ndarray[Any, np.dtype[np.str_]]:
+        if self._places is None:
+            self._places = assign_splits(self.table, self.plan)
+        return self._places
+
+    def _pixels(self) -> PixelSource | None:
+        if self.store is None:
+            return None
+        from dmlm.datasets.store_pixels import StorePixels
+
+        return StorePixels(self.store, self.table.name)
+
+    def _reports(self) -> ReportSource | None:
+        if self.reports is None:
+            return None
+        from dmlm.reports.records import ReportIndex
+
+        return ReportIndex(self.reports)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the table out of copies that are sent to other processes: it is opened anew there."""
+        return {**self.__dict__, "_table": None}
