@@ -41,6 +41,7 @@ class RawSample:
         study_id: Identifier of the study.
         patient_id: Identifier of the patient.
         masks: uint8 ``[M, H, W]``, 0 or 1, on the grid of ``image``; None where there are none or none were asked for.
+        view: Projection as the source names it (``"PA"``, ``"AP"``, ``"LATERAL"``, ...), ``""`` where it does not.
     """
 
     image: NDArray[np.uint8]
@@ -50,14 +51,17 @@ class RawSample:
     study_id: str
     patient_id: str
     masks: NDArray[np.uint8] | None = None
+    view: str = ""
 
 
 class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
     """A split of a chest X-ray data set; a subclass says how a study is read, this class does the rest.
 
     A sample is a dict: ``image`` uint8 tensor ``[1, S, S]``, ``report``, ``text``, ``labels`` float32 tensor ``[C]``,
-    ``index`` int64 scalar, ``study_id``, ``patient_id`` and, where the study has them, ``masks`` uint8 tensor
-    ``[M, S, S]``. The same ``(seed, epoch, index)`` always gives the same sample, whatever the worker.
+    ``index`` int64 scalar, ``study_id``, ``patient_id``, ``view`` and, where the study has them, ``masks`` uint8 tensor
+    ``[M, S, S]``. Where the transform says what it did, ``matrix`` float32 tensor ``[2, 3]`` maps stored pixel indices
+    ``(x, y, 1)`` to those of ``image``, and ``stored_size`` int64 tensor ``[2]`` is the height and width of the stored
+    image. The same ``(seed, epoch, index)`` always gives the same sample, whatever the worker.
 
     Args:
         image_size: Height and width ``S`` of the images that come out, in pixels.
@@ -119,7 +123,11 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
             "index": torch.tensor(index),
             "study_id": raw.study_id,
             "patient_id": raw.patient_id,
+            "view": raw.view,
         }
+        if done.matrix is not None:
+            sample["matrix"] = torch.from_numpy(done.matrix.astype(np.float32))
+            sample["stored_size"] = torch.tensor(raw.image.shape)
         if done.masks is not None:
             sample["masks"] = torch.from_numpy(done.masks)
         return sample
