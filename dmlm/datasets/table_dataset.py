@@ -113,6 +113,7 @@ class TableDataset(ChestXrayDataset):
             study_id=str(table.study_ids[index]),
             patient_id=str(table.patient_ids[index]),
             masks=self._masks(index, image.shape) if self.with_masks else None,
+            view=str(table.extra["view"][index]) if "view" in table.extra else "",
         )
 
     def _report(self, index: int) -> StructuredReport:
