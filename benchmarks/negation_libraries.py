@@ -1,7 +1,7 @@
-"""Run negspacy or medspacy over given entities. Started by reports_rules with the Python of an environment that has them.
+"""Run negspacy or medspacy over given entities, with the Python of an environment that has them.
 
-Reads JSON from standard input: a list of {"text", "spans": [[start, end], ...]}; writes {"states", "seconds"}: per text a state
-per span (present, absent, uncertain or none), and the seconds without loading.
+Started by reports_rules. Reads JSON from standard input: a list of {"text", "spans": [[start, end], ...]}; writes
+{"states", "seconds"}: per text a state per span (present, absent, uncertain or none), and the seconds without loading.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 from typing import Any
 
 
-def negspacy(document: Any) -> list[str]:
+def negspacy(document: Any) -> list[str]:  # noqa: ANN401 - spaCy is no dependency of ours
     """States by the extension of negspacy, which knows negation only."""
     return ["absent" if entity._.negex else "present" for entity in document.ents]
 
 
-def medspacy(document: Any) -> list[str]:
+def medspacy(document: Any) -> list[str]:  # noqa: ANN401 - spaCy is no dependency of ours
     """States by the extensions of medspacy's ConText."""
     states = []
     for entity in document.ents:

@@ -1,7 +1,7 @@
 """The rules against the MeSH terms of the Open-i reports (Indiana University), coded by people from the same reports.
 
-``python -m benchmarks.reports_openi --data NLMCXR_reports.tgz``. Reports whose id has an even hash were looked at when the words
-and the map below were written; the others were only counted.
+``python -m benchmarks.reports_openi --data NLMCXR_reports.tgz``. Reports whose id has an even hash were looked at when
+the words and the map below were written; the others were only counted.
 """
 
 from __future__ import annotations

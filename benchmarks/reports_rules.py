@@ -1,7 +1,7 @@
 """Existence of findings on the gold set: our rules against negspacy and medspacy, which get the same entities.
 
-``python -m benchmarks.reports_rules [--negspacy PYTHON] [--medspacy PYTHON]`` where PYTHON is the interpreter of an environment
-with that library (``pip install negspacy``; ``pip install medspacy``). They are no dependency of ours.
+``python -m benchmarks.reports_rules [--negspacy PYTHON] [--medspacy PYTHON]`` where PYTHON is the interpreter of an
+environment with that library (``pip install negspacy``; ``pip install medspacy``). They are no dependency of ours.
 """
 
 from __future__ import annotations

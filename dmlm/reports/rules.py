@@ -6,23 +6,30 @@ Deterministic and linear in the length of the text. The words are in ``knowledge
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
+from hashlib import blake2b
 
+from dmlm import __version__
 from dmlm.reports.builder import with_knowledge
 from dmlm.reports.clauses import Sentence
 from dmlm.reports.knowledge import FindingKnowledge, as_knowledge
 from dmlm.reports.lexicon import Lexicon
 from dmlm.reports.modifiers import places
 from dmlm.reports.negation import judge
+from dmlm.reports.provenance import Provenance, ReportRecord, today
 from dmlm.reports.rules_result import DEVICES, Found, flags_of, is_not_english, settled
 from dmlm.reports.schema import Observation, StructuredReport
 from dmlm.reports.sections import choose_sections
 from dmlm.reports.segment import blank_markup, sentences
 from dmlm.reports.states import find_states
+from dmlm.reports.terms import read_text
+
+_WORDS = ("lexicon.yaml", "anatomy.yaml", "states.yaml", "cues.yaml", "words.yaml")
 
 
 class RuleEngine:
-    """Reads reports by rules.
+    """Reads reports by rules; an :class:`dmlm.reports.engine.Engine`.
 
     Args:
         knowledge: Findings with their texts; names and synonyms that the lexicon lacks are read too. The library's
@@ -32,6 +39,13 @@ class RuleEngine:
     def __init__(self, knowledge: Mapping[str, FindingKnowledge] | None = None) -> None:
         self.knowledge = as_knowledge(knowledge)
         self.lexicon = Lexicon(self.knowledge)
+        names = [(known.name, *known.synonyms) for known in self.knowledge.values()]
+        digest = blake2b("".join([*map(read_text, _WORDS), repr(names)]).encode(), digest_size=8).hexdigest()
+        self.provenance = Provenance("rules", __version__, prompt_hash=digest)
+
+    def build(self, study_id: str, text: str) -> ReportRecord:
+        """Read one report into a record; see :meth:`dmlm.reports.engine.Engine.build`."""
+        return ReportRecord.of(self.structure(text, study_id), replace(self.provenance, date=today()), text)
 
     def structure(self, text: str, study_id: str) -> StructuredReport:
         """Read one report.
@@ -42,8 +56,9 @@ class RuleEngine:
 
         Returns:
             Report with ``source="rules"``; ``evidence`` points into ``text``. ``flags`` say what is unusual: ``empty``,
-            ``binary``, ``markup``, ``not_english`` (then nothing is read), ``no_image_section`` (nothing but indication and the like),
-            ``addendum_only``, ``no_observations``, ``conflicting`` (a finding said present and absent at one place).
+            ``binary``, ``markup``, ``not_english`` (then nothing is read), ``no_image_section`` (nothing but indication
+            and the like), ``addendum_only``, ``no_observations``, ``conflicting`` (a finding said present and absent at
+            one place).
         """
         clean = blank_markup(text)
         chosen = choose_sections(clean)

@@ -121,10 +121,14 @@ def expand(written: str) -> list[tuple[str, ...]]:
 @lru_cache(maxsize=8)
 def read_yaml(name: str) -> dict[str, Any]:
     """Read one of the library's own lexicons (``dmlm/reports/knowledge``)."""
-    text = files("dmlm.reports").joinpath("knowledge").joinpath(name).read_text(encoding="utf-8")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    data: dict[str, Any] = yaml.load(text, Loader=loader)
+    data: dict[str, Any] = yaml.load(read_text(name), Loader=loader)
     return data
+
+
+def read_text(name: str) -> str:
+    """Return one of the library's own lexicons as it is written."""
+    return files("dmlm.reports").joinpath("knowledge").joinpath(name).read_text(encoding="utf-8")
 
 
 def word_list(name: str) -> frozenset[str]:
