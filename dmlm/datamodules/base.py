@@ -15,6 +15,7 @@ from typing_extensions import Self
 from dmlm._config import Configurable, build
 from dmlm.datamodules.samplers import EpochSampler
 from dmlm.datasets.base import ChestXrayDataset, collate
+from dmlm.datasets.fractions import DatasetPart, nested_fraction
 from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AlbumentationsTransform, AugmentConfig, TrainTransform, Transform
 from dmlm.errors import ConfigError
@@ -49,6 +50,11 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         augmentation: How far; None takes the defaults of :class:`dmlm.datasets.AugmentConfig`.
         albumentations: Pipeline of albumentations steps to use instead, as plain data: a list of
             ``{"class_path": "albumentations.RandomGamma", "init_args": {"p": 0.5}}``.
+        fraction: Share of the training patients to use, such as 0.01; nested (see
+            :func:`dmlm.datasets.fractions.nested_fraction`). Validation and test stay whole.
+        fraction_seed: Which patients those are.
+        min_epoch_steps: An epoch has at least this many batches: a small training split is gone through several times
+            within it. Ten epochs over 1 % of a data set would otherwise be a few dozen steps, and no training.
     """
 
     def __init__(
@@ -60,9 +66,13 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         augment: bool = True,
         augmentation: AugmentConfig | None = None,
         albumentations: list[dict[str, Any]] | None = None,
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
+        min_epoch_steps: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("image_size", image_size), ("batch_size", batch_size)):
+        sizes = {"image_size": image_size, "batch_size": batch_size, "min_epoch_steps": min_epoch_steps}
+        for name, value in sizes.items():
             if value < 1:
                 msg = f"data.{name} must be at least 1, got {value}"
                 raise ConfigError(msg)
@@ -80,6 +90,10 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         # a rebuilt data module gets the dataclass as plain data
         self.augmentation = AugmentConfig(**augmentation) if isinstance(augmentation, Mapping) else augmentation
         self.albumentations = albumentations
+        if not 0 < fraction <= 1:
+            msg = f"data.fraction must be above 0 and at most 1 (0.01 is 1 %), got {fraction}"
+            raise ConfigError(msg)
+        self.fraction, self.fraction_seed, self.min_epoch_steps = fraction, fraction_seed, min_epoch_steps
         self.train_dataset: ChestXrayDataset | None = None
         self.val_dataset: ChestXrayDataset | None = None
         self.test_dataset: ChestXrayDataset | None = None
@@ -140,12 +154,22 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         """Number of labels."""
         return len(self.label_names)
 
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """Names of the ``masks`` of a batch, in their order; empty where batches hold none, or before ``setup``."""
+        for dataset in (self.train_dataset, self.val_dataset, self.test_dataset):
+            if dataset is not None:
+                return dataset.mask_names
+        return ()
+
     def setup(self, stage: str | None = None) -> None:
         """Open the splits that ``stage`` (fit, validate, test, predict; None for all) needs, unless they are open."""
         for split in _STAGES[stage]:
             if getattr(self, f"{split}_dataset") is None:
-                transform = self.train_transform() if split == "train" else None
-                setattr(self, f"{split}_dataset", self.make_dataset(split, transform))
+                if split == "train":
+                    self.train_dataset = self._training_part(self.train_transform())
+                else:
+                    setattr(self, f"{split}_dataset", self.make_dataset(split, None))
 
     def train_transform(self) -> Transform | None:
         """Return what training images go through; None without augmentation."""
@@ -163,18 +187,19 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         """
         dataset = self._opened("train")
         world, _ = self._place()
-        if len(dataset) // world < self.batch_size:
+        if self._passes(dataset) * len(dataset) // world < self.batch_size:
             most = max(1, len(dataset) // world)
             msg = (
                 f"the training split has {len(dataset)} samples, too few for one batch of {self.batch_size} on each of "
-                f"{world} process(es); set data.batch_size to {most} or less"
+                f"{world} process(es); set data.batch_size to {most} or less, or data.min_epoch_steps above 1 to go "
+                "through them several times in an epoch"
             )
             raise ConfigError(msg)
         return self._loader(dataset, train=True)
 
     def train_eval_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the training split in its own order, not augmented, complete: for features of a linear probe."""
-        return self._loader(self.make_dataset("train", None), train=False)
+        return self._loader(self._training_part(None), train=False)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the validation split in its own order, complete."""
@@ -208,6 +233,20 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         """Return the number of worker processes that ``num_workers="auto"`` means with ``cores`` cores a process."""
         return max(0, min(cores - 1, _MOST_WORKERS))
 
+    def _training_part(self, transform: Transform | None) -> ChestXrayDataset:
+        """Return the training split, or the fraction of it that was asked for."""
+        whole = self.make_dataset("train", transform)
+        if self.fraction == 1:
+            return whole
+        return DatasetPart(whole, nested_fraction(whole.patient_ids, whole.labels, self.fraction, self.fraction_seed))
+
+    def _passes(self, dataset: ChestXrayDataset) -> int:
+        """Return how often an epoch goes through the training split."""
+        if self.min_epoch_steps == 1:
+            return 1  # without the option, a split that does not fill a batch is an error that says so
+        wanted = self.min_epoch_steps * self.batch_size * self._place()[0]
+        return max(1, -(-wanted // max(1, len(dataset))))
+
     def _opened(self, split: Split) -> ChestXrayDataset:
         dataset: ChestXrayDataset | None = getattr(self, f"{split}_dataset")
         if dataset is None:
@@ -228,7 +267,7 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, world, rank, shuffle=train, seed=self.seed),
+            sampler=EpochSampler(dataset, world, rank, train, self.seed, self._passes(dataset) if train else 1),
             drop_last=train,
             num_workers=workers,
             collate_fn=self.collate,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from dmlm.datamodules.base import ChestXrayDataModule, usable_cores
+from dmlm.datamodules.base import ChestXrayDataModule, Task, usable_cores
 from dmlm.datasets.phantom import PhantomDataset, generate_phantoms
 from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AugmentConfig, Transform
@@ -28,11 +28,17 @@ class PhantomDataModule(ChestXrayDataModule):
         data_seed: Seed of what is drawn (apart from ``seed``, so that another training seed keeps the data).
         cache: Folder that keeps the generated data; None means ``phantoms`` in the cache folder of dmlm.
         with_masks: Whether batches hold ``masks``, the place of each finding.
+        target: What the labels are: ``findings`` (multi-label), ``edema`` (four grades, multi-class), or the name of
+            one finding (binary).
+        mask_of: Findings that ``masks`` show, in this order; null shows all.
         num_workers: Worker processes per loader; ``auto`` is at most one, since nothing has to be decoded.
         seed: Seed of order and augmentation.
         augment: Whether training images are varied.
         augmentation: How far; None takes the defaults.
         albumentations: Pipeline of albumentations steps to use instead, as plain data.
+        fraction: Share of the training patients to use, nested.
+        fraction_seed: Which patients those are.
+        min_epoch_steps: Least batches of an epoch; a small training split is gone through several times.
     """
 
     def __init__(
@@ -45,17 +51,38 @@ class PhantomDataModule(ChestXrayDataModule):
         data_seed: int = 0,
         cache: str | None = None,
         with_masks: bool = False,
+        target: str = "findings",
+        mask_of: list[str] | None = None,
         num_workers: int | Literal["auto"] = "auto",
         seed: int = 0,
         augment: bool = True,
         augmentation: AugmentConfig | None = None,
         albumentations: list[dict[str, Any]] | None = None,
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
+        min_epoch_steps: int = 1,
     ) -> None:
-        super().__init__(image_size, batch_size, num_workers, seed, augment, augmentation, albumentations)
+        super().__init__(
+            image_size,
+            batch_size,
+            num_workers,
+            seed,
+            augment,
+            augmentation,
+            albumentations,
+            fraction,
+            fraction_seed,
+            min_epoch_steps,
+        )
         self.num_patients = {"train": num_train, "val": num_val, "test": num_test}
         self.data_seed = data_seed
         self.cache = None if cache is None else os.fspath(cache)
-        self.with_masks = with_masks
+        self.with_masks, self.target, self.mask_of = with_masks, target, mask_of
+
+    @property
+    def task(self) -> Task:
+        """Kind of label."""
+        return {"findings": "multilabel", "edema": "multiclass"}.get(self.target, "binary")  # type: ignore[return-value]
 
     def prepare_data(self) -> None:
         """Draw the phantoms, unless they are there already; one process per machine does this first."""
@@ -63,7 +90,16 @@ class PhantomDataModule(ChestXrayDataModule):
 
     def make_dataset(self, split: Split, transform: Transform | None) -> PhantomDataset:
         """Return a split, with the training transform or (None) without augmentation."""
-        return PhantomDataset(self._generated(), split, self.image_size, transform, self.seed, self.with_masks)
+        return PhantomDataset(
+            self._generated(),
+            split,
+            self.image_size,
+            transform,
+            self.seed,
+            self.with_masks,
+            self.target,
+            self.mask_of,
+        )
 
     def auto_workers(self, cores: int) -> int:
         """Return at most one worker: films are read from memory-mapped files."""

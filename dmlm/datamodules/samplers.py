@@ -28,23 +28,37 @@ class EpochSampler(DistributedSampler[SampleKey]):
         rank: Which of them this is.
         shuffle: True for training, False for evaluation.
         seed: Another seed gives another order.
+        passes: How often an epoch of training goes through the data set; each pass has an order and augmentation of its
+            own, because it counts as an epoch of its own.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], num_replicas: int = 1, rank: int = 0, shuffle: bool = False, seed: int = 0
+        self,
+        dataset: Dataset[Any],
+        num_replicas: int = 1,
+        rank: int = 0,
+        shuffle: bool = False,
+        seed: int = 0,
+        passes: int = 1,
     ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=shuffle, seed=seed, drop_last=shuffle)
+        self.passes = passes
 
     def __iter__(self) -> Iterator[SampleKey]:
-        return iter([SampleKey(int(index), self.epoch) for index in self._indices()])
+        return iter(self._keys())
 
     def __len__(self) -> int:
         size = len(self.dataset)  # type: ignore[arg-type]
-        return size // self.num_replicas if self.shuffle else max(1, len(range(self.rank, size, self.num_replicas)))
+        if self.shuffle:
+            return self.passes * size // self.num_replicas
+        return max(1, len(range(self.rank, size, self.num_replicas)))
 
-    def _indices(self) -> list[int]:
+    def _keys(self) -> list[SampleKey]:
         size = len(self.dataset)  # type: ignore[arg-type]
         if not self.shuffle:
-            return list(range(self.rank, size, self.num_replicas)) or [0]
-        order: list[int] = np.random.default_rng([self.seed, self.epoch]).permutation(size).tolist()
+            rows = list(range(self.rank, size, self.num_replicas)) or [0]
+            return [SampleKey(row, self.epoch) for row in rows]
+        order: list[SampleKey] = []
+        for epoch in range(self.epoch * self.passes, (self.epoch + 1) * self.passes):
+            order += [SampleKey(int(row), epoch) for row in np.random.default_rng([self.seed, epoch]).permutation(size)]
         return order[self.rank : len(self) * self.num_replicas : self.num_replicas]

@@ -40,6 +40,9 @@ class TableDataModule(ChestXrayDataModule):
         augment: Whether training images are varied.
         augmentation: How far; None takes the defaults.
         albumentations: Pipeline of albumentations steps to use instead, as plain data.
+        fraction: Share of the training patients to use, nested.
+        fraction_seed: Which patients those are.
+        min_epoch_steps: Least batches of an epoch; a small training split is gone through several times.
     """
 
     default_split: ClassVar[str] = "ratios"
@@ -62,8 +65,22 @@ class TableDataModule(ChestXrayDataModule):
         augment: bool = True,
         augmentation: AugmentConfig | None = None,
         albumentations: list[dict[str, Any]] | None = None,
+        fraction: float = 1.0,
+        fraction_seed: int = 0,
+        min_epoch_steps: int = 1,
     ) -> None:
-        super().__init__(image_size, batch_size, num_workers, seed, augment, augmentation, albumentations)
+        super().__init__(
+            image_size,
+            batch_size,
+            num_workers,
+            seed,
+            augment,
+            augmentation,
+            albumentations,
+            fraction,
+            fraction_seed,
+            min_epoch_steps,
+        )
         self.root = os.fspath(root)
         self.plan = SplitPlan(
             split or self.default_split, (ratios[0], ratios[1], ratios[2]), split_seed, split_file, allow_leaks

@@ -90,6 +90,11 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
         """Labels of all samples, float32 ``[N, C]``, without reading an image."""
 
     @property
+    def mask_names(self) -> tuple[str, ...]:
+        """Names of the ``masks`` of a sample, in their order; empty where samples hold none."""
+        return ()
+
+    @property
     @abstractmethod
     def patient_ids(self) -> list[str]:
         """Patient of each sample, without reading an image."""

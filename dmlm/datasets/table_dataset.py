@@ -91,6 +91,11 @@ class TableDataset(ChestXrayDataset):
         return self.table.labels
 
     @property
+    def mask_names(self) -> tuple[str, ...]:
+        """Names of the masks of a sample; empty where none were asked for."""
+        return self.table.mask_names if self.with_masks else ()
+
+    @property
     def patient_ids(self) -> list[str]:
         """Patient of each sample."""
         return [str(name) for name in self.table.patient_ids]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from dmlm.datasets.splits import SPLITS, Split
 from dmlm.datasets.transforms import Transform
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.reports.schema import Observation, StructuredReport
+
+EDEMA_GRADES: Final = ("Edema none", "Edema mild", "Edema moderate", "Edema severe")
+"""Labels of the target ``edema``, in order of grade."""
 
 
 class PhantomDataset(ChestXrayDataset):
@@ -30,14 +34,15 @@ class PhantomDataset(ChestXrayDataset):
         image_size: Height and width of the images that come out, in pixels.
         transform: Turns stored pixels into the model's; None resizes without augmentation.
         seed: First part of the seed of every random draw.
-        with_masks: Whether samples hold ``masks`` uint8 ``[C, S, S]``, the place of each finding.
+        with_masks: Whether samples hold ``masks`` uint8 ``[M, S, S]``, the place of each finding.
+        target: What ``labels`` are: ``"findings"`` (what is in the image, one column per finding), ``"edema"`` (one
+            column per grade, none to severe, exactly one of them 1), or the name of one finding.
+        mask_of: Findings that ``masks`` show; None shows all.
 
     Raises:
-        ConfigError: If ``split`` is not a split.
+        ConfigError: If ``split`` is not a split, or a finding is not one of ``LABEL_NAMES``.
         DatasetFormatError: If the folder is not whole, or the split has no studies.
     """
-
-    label_names = LABEL_NAMES
 
     def __init__(
         self,
@@ -47,11 +52,20 @@ class PhantomDataset(ChestXrayDataset):
         transform: Transform | None = None,
         seed: int = 0,
         with_masks: bool = False,
+        target: str = "findings",
+        mask_of: Sequence[str] | None = None,
     ) -> None:
         super().__init__(image_size, transform, seed)
         if split not in SPLITS:
             msg = f"split must be one of {', '.join(SPLITS)}, got '{split}'"
             raise ConfigError(msg)
+        self.label_names = target_names(target)
+        self.target = target
+        self.mask_of = LABEL_NAMES if mask_of is None else tuple(mask_of)
+        for name in self.mask_of:
+            if name not in LABEL_NAMES:
+                msg = f"phantoms have no mask of '{name}'; data.mask_of may name {', '.join(LABEL_NAMES)}"
+                raise ConfigError(msg)
         self.root = Path(root)
         self.with_masks = with_masks
         self._stored_size = int(read_manifest(self.root)["image_size"])
@@ -62,6 +76,7 @@ class PhantomDataset(ChestXrayDataset):
         if not self.records:
             msg = f"{self.root}: no studies in the split '{split}'; generate with num_patients > 0 for it"
             raise DatasetFormatError(msg)
+        self._labels = self.labels
         self._reports = [_report(record) for record in self.records]
         self._open()
 
@@ -70,8 +85,16 @@ class PhantomDataset(ChestXrayDataset):
 
     @property
     def labels(self) -> NDArray[np.float32]:
-        """What is in the images, float32 ``[N, C]``: 1 or 0."""
-        return np.array([record["labels"] for record in self.records], dtype=np.float32)
+        """What ``target`` asks for, float32 ``[N, C]``: 1 or 0."""
+        if self.target == "edema":
+            return np.eye(len(EDEMA_GRADES), dtype=np.float32)[self.edema_grades]
+        found = np.array([record["labels"] for record in self.records], dtype=np.float32)
+        return found if self.target == "findings" else found[:, [LABEL_NAMES.index(self.target)]]
+
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """Findings whose place ``masks`` show; empty where samples hold no masks."""
+        return self.mask_of if self.with_masks else ()
 
     @property
     def unseen(self) -> NDArray[np.bool_]:
@@ -95,20 +118,20 @@ class PhantomDataset(ChestXrayDataset):
             image=np.array(self._images[self._rows[index]]),
             report=self._reports[index],
             text=record["text"],
-            labels=np.array(record["labels"], dtype=np.float32),
+            labels=self._labels[index],
             study_id=record["study_id"],
             patient_id=record["patient_id"],
             masks=self.masks(index) if self.with_masks else None,
         )
 
     def masks(self, index: int) -> NDArray[np.uint8]:
-        """Return where each finding is in the stored image, uint8 ``[C, H, W]``, 0 or 1."""
+        """Return where the findings of ``mask_of`` are in the stored image, uint8 ``[M, H, W]``, 0 or 1."""
         size = self._stored_size
-        masks = np.zeros((len(LABEL_NAMES), size, size), np.uint8)
-        for name, row in self.records[index]["mask_rows"].items():
-            if name in LABEL_NAMES:
-                bits = np.unpackbits(self._masks[row], count=size * size)
-                masks[LABEL_NAMES.index(name)] = bits.reshape(size, size)
+        masks = np.zeros((len(self.mask_of), size, size), np.uint8)
+        rows = self.records[index]["mask_rows"]
+        for mask, name in zip(masks, self.mask_of, strict=True):
+            if name in rows:
+                mask[...] = np.unpackbits(self._masks[rows[name]], count=size * size).reshape(size, size)
         return masks
 
     def __getstate__(self) -> dict[str, Any]:
@@ -122,6 +145,22 @@ class PhantomDataset(ChestXrayDataset):
     def _open(self) -> None:
         self._images = np.load(self.root / "images.npy", mmap_mode="r")
         self._masks = _map(self.root / "masks.npy")
+
+
+def target_names(target: str) -> tuple[str, ...]:
+    """Return the labels of a target: ``findings``, ``edema``, or one finding.
+
+    Raises:
+        ConfigError: If there is no such target.
+    """
+    if target == "edema":
+        return EDEMA_GRADES
+    if target == "findings":
+        return LABEL_NAMES
+    if target not in LABEL_NAMES:
+        msg = f"phantoms have no target '{target}'; data.target may be findings, edema, or {', '.join(LABEL_NAMES)}"
+        raise ConfigError(msg)
+    return (target,)
 
 
 def _map(path: Path) -> NDArray[np.uint8]:
