@@ -15,12 +15,14 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from dmlm.errors import ConfigError
+from dmlm.tasks.layer_rates import by_layer
 
 _NO_DECAY = re.compile(
     r"(^|[._])(pos|position|abs_pos|rel_pos|type|token_type|cls|mask|reg|dist)_?(embed|embedding|token)s?(\.weight)?$"
     r"|(^|[._])(query|queries|scale|logit_scale|temperature|gamma)$"
 )
 
+_IMAGE_SIDE = "encoder.image."
 _TEXT_SIDE = ("encoder.text.", "encoder.text_head.")
 
 
@@ -38,6 +40,8 @@ class OptimConfig:
         betas: AdamW's decay rates of the first and second moment.
         warmup_fraction: Share of all steps in which the rates rise linearly, ``0..1``.
         min_lr: Rate at the end of the cosine for the ``lr`` groups; the others end at the same fraction of their peak.
+        layer_decay: The rate of the image tower falls by this factor per layer from its last to its first, above 0 up
+            to 1 (1: one rate for all layers).
     """
 
     lr: float = 3e-4
@@ -47,6 +51,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_fraction: float = 0.05
     min_lr: float = 1e-6
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work; a list from YAML becomes a tuple."""
@@ -60,6 +65,9 @@ class OptimConfig:
             raise ConfigError(msg)
         if not 0 <= self.warmup_fraction < 1:
             msg = f"optim.warmup_fraction must be in [0, 1), got {self.warmup_fraction}"
+            raise ConfigError(msg)
+        if not 0 < self.layer_decay <= 1:
+            msg = f"optim.layer_decay must be in (0, 1], got {self.layer_decay}"
             raise ConfigError(msg)
 
 
@@ -93,7 +101,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into ``new``, ``encoder`` and, with ``text_lr``, ``text``, each with a ``_no_decay``.
 
-    Groups without parameters are left out.
+    With ``layer_decay`` the image tower's are split further, one group per layer. Groups without parameters are left
+    out.
 
     Raises:
         ConfigError: If no parameter is trainable.
@@ -121,6 +130,10 @@ def parameter_groups(
     if not groups:
         msg = f"{type(module).__name__} has no trainable parameter"
         raise ConfigError(msg)
+    if config.layer_decay < 1:
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        tower = module.get_submodule(_IMAGE_SIDE.rstrip("."))
+        groups = by_layer(groups, names, _IMAGE_SIDE, tower, config.layer_decay)
     return groups
 
 
