@@ -10,7 +10,16 @@ from dmlm.evaluation.calibration import (
     reliability_curve,
 )
 from dmlm.evaluation.classification import ClassificationReport, RuleMetrics, ThresholdRule, classification_report
+from dmlm.evaluation.grading import GradingReport, grading_report, quadratic_kappa
 from dmlm.evaluation.intervals import Interval, Intervals, bootstrap_auc
+from dmlm.evaluation.multiclass import MulticlassReport, confusion_matrix, multiclass_report
+from dmlm.evaluation.operating import (
+    OperatingPoint,
+    micro_metrics,
+    operating_metrics,
+    sensitivity_at_specificity,
+    warn_unmeasured,
+)
 from dmlm.evaluation.probe import ProbeResult, fit_logistic, linear_probe
 from dmlm.evaluation.ranking import (
     auroc,
@@ -20,6 +29,8 @@ from dmlm.evaluation.ranking import (
     precision_recall_curve,
     roc_curve,
 )
+from dmlm.evaluation.seeds import Spread, over_seeds, spread
+from dmlm.evaluation.segmentation import OverlapCounts, OverlapReport
 from dmlm.evaluation.tables import format_table, to_markdown
 from dmlm.evaluation.uncertainty import (
     RiskCoverage,
@@ -33,13 +44,19 @@ from dmlm.evaluation.uncertainty import (
 
 __all__ = [
     "ClassificationReport",
+    "GradingReport",
     "Interval",
     "Intervals",
+    "MulticlassReport",
+    "OperatingPoint",
+    "OverlapCounts",
+    "OverlapReport",
     "Platt",
     "ProbeResult",
     "Reliability",
     "RiskCoverage",
     "RuleMetrics",
+    "Spread",
     "ThresholdRule",
     "aurc",
     "auroc",
@@ -51,17 +68,27 @@ __all__ = [
     "brier_score",
     "calibration_metrics",
     "classification_report",
+    "confusion_matrix",
     "error_auroc",
     "expected_calibration_error",
     "fit_logistic",
     "fit_platt",
     "format_table",
+    "grading_report",
     "linear_probe",
+    "micro_metrics",
+    "multiclass_report",
+    "operating_metrics",
+    "over_seeds",
     "precision_recall_curve",
+    "quadratic_kappa",
     "reliability_curve",
     "risk_coverage",
     "roc_curve",
+    "sensitivity_at_specificity",
     "spearman",
+    "spread",
     "to_markdown",
     "uncertainty_metrics",
+    "warn_unmeasured",
 ]

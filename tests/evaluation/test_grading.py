@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from dmlm.evaluation.grading import grading_report, quadratic_kappa
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=50))
+@pytest.mark.filterwarnings("ignore")
+def test_kappa_and_mae_equal_sklearn(rows):
+    truth, answers = np.array(rows).T
+    report = grading_report(0.1 + 0.6 * np.eye(4)[answers], truth, "0123")
+    wanted = metrics.cohen_kappa_score(truth, answers, weights="quadratic", labels=range(4))
+    assert report.kappa == pytest.approx(wanted, nan_ok=True)
+    assert report.mae == pytest.approx(metrics.mean_absolute_error(truth, answers))
+
+
+def test_cuts_are_the_aucs_of_the_probability_above():
+    rng = np.random.default_rng(1)
+    truth, probs = rng.integers(0, 4, 300), rng.dirichlet(np.ones(4), 300)
+    report = grading_report(probs, truth, "0123")
+    for k in range(1, 4):
+        wanted = metrics.roc_auc_score(truth >= k, probs[:, k:].sum(axis=1))
+        assert report.cuts[k - 1] == pytest.approx(wanted, abs=1e-9)
+    assert report.mae_expected == pytest.approx(np.abs(probs @ np.arange(4) - truth).mean())
+    flat = report.flat("test")
+    assert flat["test/auc_cut/above_0"] == report.cuts[0]
+    assert {"test/kappa", "test/mae", "test/accuracy", "test/auc_macro", "test/auc_cut_macro"} <= set(flat)
+
+
+def test_a_far_miss_costs_more_than_a_near_one():
+    near, far = np.diag([5, 5, 5, 5]), np.diag([5, 5, 5, 5])
+    near[0, 1], far[0, 3] = 1, 1
+    assert 1 > quadratic_kappa(near) > quadratic_kappa(far)
+    assert np.isnan(quadratic_kappa(np.diag([0, 7])))
+
+
+def test_unknown_grades_are_left_out():
+    probs = np.eye(4)[[0, 1, 2, 3]]
+    assert grading_report(probs, [0, 1, np.nan, -1], "0123").mae == 0
+    assert np.isnan(grading_report(probs, [np.nan] * 4, "0123").mae)
