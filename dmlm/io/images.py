@@ -1,4 +1,4 @@
-"""Read any ordinary image file as grey values, or say in one line why it cannot be read."""
+"""Read any radiograph file (DICOM, JPEG, PNG, ...) as 8-bit grey values, or say in one line why it cannot be read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.errors import ImageReadError
+from dmlm.io.dicom import check_dicom, looks_like_dicom, read_dicom
+from dmlm.io.grey import stretch
+from dmlm.io.jpeg import decode_jpeg, scale_for
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,25 +39,32 @@ def read_grey(path: str | os.PathLike[str], min_size: int | None = None) -> NDAr
     """Read an image file as 8-bit grey values.
 
     Colour becomes luma (ITU-R 601-2), transparency is laid on black, EXIF orientation is applied, and of a file with
-    several frames the first is read. Grey values of more than 8 bits are stretched so that the picture's own minimum
-    becomes 0 and its maximum 255, because 16-bit exports of radiographs rarely use their whole range.
+    several frames the first is read (DICOM with several is refused). 8-bit values stay as they are; deeper ones become
+    8 bits by the rule of :mod:`dmlm.io.grey`, those of DICOM as their file wants them shown (:mod:`dmlm.io.dicom`).
 
     Args:
-        path: JPEG, PNG, TIFF, BMP or another format that Pillow opens.
-        min_size: A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many
-            pixels, which is two to three times faster for full-size radiographs; None decodes every pixel.
+        path: DICOM, JPEG, PNG, TIFF, BMP or another format that Pillow opens; the content counts, not the name.
+        min_size: A JPEG or DICOM may come at 1/2, 1/4 or 1/8 of its size as long as its shorter side keeps this many
+            pixels, which is two to ten times faster for full-size radiographs; None decodes every pixel.
 
     Returns:
         uint8 ``[H, W]``, contiguous.
 
     Raises:
-        ImageReadError: If the file is missing, damaged, not an image, or has more than :data:`MAX_PIXELS` pixels.
+        ImageReadError: If the file is missing, damaged, shows no chest, or has more than :data:`MAX_PIXELS` pixels.
+        MissingDependencyError: If it is DICOM and pydicom is not installed.
     """
+    if looks_like_dicom(Path(path)):
+        return np.ascontiguousarray(read_dicom(path, MAX_PIXELS, min_size))
     with _opened(path) as image:
-        if min_size is not None and image.format == "JPEG":
-            image.draft("L", (min_size, min_size))
         turn = _TURNS.get(_orientation(image))
-        grey = _grey(image)
+        if image.format == "JPEG" and image.mode in ("L", "RGB"):
+            grey = decode_jpeg(Path(path).read_bytes(), min_size)
+        else:
+            if image.format == "JPEG" and min_size is not None:  # CMYK
+                scale = scale_for(image.height, image.width, min_size)
+                image.draft(None, (image.width // scale, image.height // scale))  # type: ignore[arg-type]
+            grey = _grey(image)
     return np.ascontiguousarray(grey if turn is None else turn(grey))
 
 
@@ -62,8 +72,12 @@ def check_image(path: str | os.PathLike[str]) -> None:
     """Find out cheaply whether a file is a whole image: header, checksums, end mark; pixels only in doubt.
 
     Raises:
-        ImageReadError: As :func:`read_grey`; damage inside a JPEG's pixel data may go unnoticed.
+        ImageReadError, MissingDependencyError: As :func:`read_grey`; damage inside the pixel data of JPEG and DICOM may
+            go unnoticed.
     """
+    if looks_like_dicom(Path(path)):
+        check_dicom(path, MAX_PIXELS)
+        return
     with _opened(path) as image:
         if image.format != "JPEG":
             image.verify()  # PNG: every checksum
@@ -110,7 +124,7 @@ def _orientation(image: Image.Image) -> int:
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
     mode = image.mode
     if mode in _DEEP_MODES or mode.startswith("I;"):
-        return _stretch(np.asarray(image))
+        return stretch(np.asarray(image))
     if mode == "L" and "transparency" not in image.info:
         return np.asarray(image)
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -122,14 +136,6 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
     if mode in ("1", "L", "RGB"):
         return np.asarray(image.convert("L"))
     return np.asarray(image.convert("RGB").convert("L"))  # P, CMYK, YCbCr, LAB, HSV
-
-
-def _stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
-    wide = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(wide.min()), float(wide.max())
-    if high <= low:
-        return np.zeros(wide.shape, np.uint8)
-    return np.rint((wide - low) * (255.0 / (high - low))).astype(np.uint8)
 
 
 def _found(path: Path, error: Exception) -> str:
@@ -145,15 +151,15 @@ def _found(path: Path, error: Exception) -> str:
         return f"it cannot be opened ({failure.strerror}); check its permissions"
     if not head:
         return "the file is empty; copy it again"
-    if path.suffix.lower() in (".dcm", ".dicom") or head[128:132] == b"DICM":
-        return "it is a DICOM file; convert it to 8 or 16-bit PNG first"
+    if path.suffix.lower() in (".dcm", ".dicom"):
+        return "it is named as a DICOM file, but does not start like one; copy it again"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer; fetch the real file with 'git lfs pull'"
     if head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
         return f"the image is damaged or cut off ({_one_line(error)}); copy it again"
     if head.lstrip()[:1] == b"<":
         return "it is an HTML or XML file; download the image itself"
-    return f"it is not an image, or damaged ({_one_line(error)}); expected JPEG, PNG, TIFF or BMP"
+    return f"it is not an image, or damaged ({_one_line(error)}); expected DICOM, JPEG, PNG, TIFF or BMP"
 
 
 def _one_line(error: Exception) -> str:
