@@ -1,0 +1,155 @@
+"""Columns of a CSV, plain or gzipped, read by name; what is wrong is said with file and line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmlm.datasets.problems import nearest
+from dmlm.errors import DatasetFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LABEL_VALUES: Final[Mapping[str, float]] = {
+    "": np.nan,
+    **{text: float(text) for text in ("1.0", "0.0", "-1.0", "1", "0", "-1")},
+}
+"""How the releases write labels: 1 present, 0 absent, -1 uncertain, blank not mentioned."""
+
+_SHORT: Final = 8
+
+
+def find_table(folders: Iterable[Path], *names: str) -> Path | None:
+    """Return the first file of one of these names, plain or with ``.gz``, in one of the folders; None if there is none.
+
+    Unpacked files come before gzipped ones.
+    """
+    for folder in folders:
+        for name in names:
+            for path in (folder / name, folder / f"{name}.gz"):
+                if path.is_file():
+                    return path
+    return None
+
+
+def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Read columns of a CSV as stripped strings; the row at index ``i`` is line ``i + 2`` of the file.
+
+    Names are compared after white space and a byte order mark are taken off; columns that nobody asked for may be
+    there. Short cells that repeat share their memory.
+
+    Args:
+        path: The file; a name that ends in ``.gz`` is unpacked while reading.
+        required: Names that must be there.
+        optional: Names that may be missing.
+
+    Returns:
+        The cells of each required column and of the optional ones that are there.
+
+    Raises:
+        DatasetFormatError: If the file is damaged, a column is missing or occurs twice, or a row has another number of
+            fields than the header.
+    """
+    with _opened(path) as file:
+        reader = csv.reader(file)
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in required if name not in header]
+        if missing:
+            hint = nearest(missing[0], header)
+            msg = f"{path}: has no column '{missing[0]}'{hint or '; it has ' + (', '.join(header) or 'no header')}"
+            raise DatasetFormatError(msg)
+        wanted = [name for name in (*required, *optional) if name in header]
+        twice = [name for name in wanted if header.count(name) > 1]
+        if twice:
+            msg = f"{path}: column '{twice[0]}' occurs twice in the header; keep one"
+            raise DatasetFormatError(msg)
+        columns: dict[str, list[str]] = {name: [] for name in wanted}
+        targets = [(header.index(name), column) for name, column in columns.items()]
+        shared: dict[str, str] = {}
+        for line, row in enumerate(reader, start=2):
+            if len(row) != len(header):
+                if not any(row) and not any(any(rest) for rest in reader):
+                    break  # blank lines at the end
+                msg = f"{path}, line {line}: has {len(row)} fields, the header has {len(header)}; mend this line"
+                raise DatasetFormatError(msg)
+            for place, column in targets:
+                cell = row[place].strip()
+                column.append(shared.setdefault(cell, cell) if len(cell) <= _SHORT else cell)
+    return columns
+
+
+def to_labels(path: Path, columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> NDArray[np.float32]:
+    """Turn label columns into float32 ``[N, C]``: 1 present, 0 absent, -1 uncertain, nan blank.
+
+    Raises:
+        DatasetFormatError: If a cell holds anything else.
+    """
+    labels = np.empty((len(columns[names[0]]), len(names)), np.float32)
+    for place, name in enumerate(names):
+        unknown = set(columns[name]).difference(LABEL_VALUES)
+        if unknown:
+            line, cell = next((i, cell) for i, cell in enumerate(columns[name], start=2) if cell in unknown)
+            msg = f"{path}, line {line}: label '{name}' is '{cell}'; expected 1.0, 0.0, -1.0 or blank"
+            raise DatasetFormatError(msg)
+        labels[:, place] = [LABEL_VALUES[cell] for cell in columns[name]]
+    return labels
+
+
+def to_integers(path: Path, name: str, cells: Sequence[str]) -> NDArray[np.int64]:
+    """Turn a column of identifiers into int64 ``[N]``.
+
+    Raises:
+        DatasetFormatError: If a cell is not a whole number.
+    """
+    try:
+        return np.array([int(cell) for cell in cells], dtype=np.int64)
+    except ValueError:
+        line, cell = next((i, cell) for i, cell in enumerate(cells, start=2) if not cell.lstrip("-").isdigit())
+        msg = f"{path}, line {line}: {name} is '{cell}'; expected a whole number"
+        raise DatasetFormatError(msg) from None
+
+
+def check_unique(path: Path, name: str, cells: Sequence[str] | NDArray[np.int64]) -> None:
+    """Refuse a column in which a value occurs twice.
+
+    Raises:
+        DatasetFormatError: Naming the value and both lines.
+    """
+    if len(set(cells if isinstance(cells, list) else np.asarray(cells).tolist())) == len(cells):
+        return
+    seen: dict[object, int] = {}
+    for line, cell in enumerate(cells, start=2):
+        if cell in seen:
+            msg = f"{path}, line {line}: {name} '{cell}' is listed already in line {seen[cell]}; keep one of these rows"
+            raise DatasetFormatError(msg)
+        seen[cell] = line
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """Open a CSV; damage anywhere in it becomes one line."""
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
+            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        msg = f"{path}: the file is damaged or cut off ({error}); download it again"
+        raise DatasetFormatError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not a text file in UTF-8 ({error.reason}); download it again"
+        raise DatasetFormatError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        raise DatasetFormatError(msg) from error
+    except csv.Error as error:
+        msg = f"{path}: not a CSV ({error}); download it again"
+        raise DatasetFormatError(msg) from error
