@@ -70,9 +70,13 @@ class RecordWriter:
 
     def add(self, record: ReportRecord) -> None:
         """Append one record with a single write; a study that is there already is left as it is."""
-        if record.study_id not in self.done:
-            self._handle.write(f"{to_json(record)}\n".encode("utf-8", "surrogatepass"))
-            self.done.add(record.study_id)
+        self.add_line(record.study_id, to_json(record))
+
+    def add_line(self, study_id: str, line: str) -> None:
+        """Append a record that is a line of JSON already, as :func:`dmlm.reports.record_json.to_json` writes it."""
+        if study_id not in self.done:
+            self._handle.write(f"{line}\n".encode("utf-8", "surrogatepass"))
+            self.done.add(study_id)
 
     def finish(self) -> None:
         """Give the file its name."""
