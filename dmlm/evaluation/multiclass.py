@@ -167,7 +167,7 @@ def known_classes(labels: npt.ArrayLike, classes: int) -> npt.NDArray[np.bool_]:
 def one_hot(labels: npt.ArrayLike, classes: int) -> FloatArray:
     """Columns "is this class" of classes ``(N,)``, float64 ``(N, classes)``; rows without a class are NaN."""
     marks = np.asarray(labels, dtype=np.float64)
-    table = (marks[:, None] == np.arange(classes)).astype(np.float64)
+    table: FloatArray = (marks[:, None] == np.arange(classes)).astype(np.float64)
     table[~known_classes(marks, classes)] = np.nan
     return table
 

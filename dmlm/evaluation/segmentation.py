@@ -150,7 +150,8 @@ def _overlap(kind: str, both: FloatArray, said: FloatArray, real: FloatArray) ->
 
 def _column_mean(values: FloatArray, keep: npt.NDArray[np.bool_]) -> FloatArray:
     count = keep.sum(axis=0).astype(np.float64)
-    return np.divide((values * keep).sum(axis=0), count, out=np.full(len(count), np.nan), where=count > 0)
+    ratio: FloatArray = np.divide((values * keep).sum(axis=0), count, out=np.full(len(count), np.nan), where=count > 0)
+    return ratio
 
 
 def _named(key: str, names: Sequence[str], values: FloatArray) -> dict[str, float]:

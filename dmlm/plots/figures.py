@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _BLUE, _GREY, _LIGHT = "#1f5a94", "#8a8a8a", "#d5dde6"
 _CYCLE = ("#1f5a94", "#c8571b", "#2e8b57", "#8a4fa3", "#7a5c2e", "#c23b6b")  # told apart by dashes as well
 _DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
-_SMALL, _TEXT = 7.5, 9.0
+SMALL_SIZE, TEXT_SIZE = 7.5, 9.0
 
 
 def roc_figure(scores: npt.ArrayLike, labels: npt.ArrayLike, names: Sequence[str]) -> Figure:
@@ -137,7 +137,7 @@ def risk_coverage_figure(uncertainties: Mapping[str, npt.ArrayLike], errors: npt
     if not loss.size or not uncertainties:
         msg = "a risk-coverage figure needs at least one case and one uncertainty"
         raise MismatchError(msg)
-    figure = _figure(5.6, 3.6)
+    figure = new_figure(5.6, 3.6)
     axes = figure.add_subplot()
     _dress(axes)
     for index, (name, uncertainty) in enumerate(uncertainties.items()):
@@ -152,9 +152,9 @@ def risk_coverage_figure(uncertainties: Mapping[str, npt.ArrayLike], errors: npt
     axes.plot(best.coverage, best.risk, color=_GREY, linestyle=":", linewidth=1.1, label=perfect)
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=-0.02 * float(axes.get_ylim()[1]))  # a line at 0 stays visible
-    axes.set_xlabel("coverage: share of cases kept, most certain first", fontsize=_TEXT)
-    axes.set_ylabel("risk: mean error of the kept cases", fontsize=_TEXT)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=_SMALL, frameon=False)
+    axes.set_xlabel("coverage: share of cases kept, most certain first", fontsize=TEXT_SIZE)
+    axes.set_ylabel("risk: mean error of the kept cases", fontsize=TEXT_SIZE)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL_SIZE, frameon=False)
     return figure
 
 
@@ -181,7 +181,8 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Make an empty white figure of this many inches, laid out by constraints, without pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -198,7 +199,7 @@ def _panels(names: Sequence[str], x_label: str, y_label: str) -> tuple[Figure, l
     columns = count if count <= 3 else min((5, 4, 3), key=lambda wide: (-count % wide, -wide))
     rows = math.ceil(count / columns)
     size = 3.4 if count == 1 else 2.0
-    figure = _figure(size * columns + 0.4, (size + 0.25) * rows + 0.3)
+    figure = new_figure(size * columns + 0.4, (size + 0.25) * rows + 0.3)
     panels = []
     for index, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, index + 1)
@@ -207,16 +208,16 @@ def _panels(names: Sequence[str], x_label: str, y_label: str) -> tuple[Figure, l
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.tick_params(labelleft=index % columns == 0)
-        axes.set_title(name if len(name) <= 26 else name[:25] + "…", fontsize=_TEXT)
+        axes.set_title(name if len(name) <= 26 else name[:25] + "…", fontsize=TEXT_SIZE)
         panels.append(axes)
-    figure.supxlabel(x_label, fontsize=_TEXT)
-    figure.supylabel(y_label, fontsize=_TEXT)
+    figure.supxlabel(x_label, fontsize=TEXT_SIZE)
+    figure.supylabel(y_label, fontsize=TEXT_SIZE)
     return figure, panels
 
 
 def _dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=_SMALL, length=2.5)
+    axes.tick_params(labelsize=SMALL_SIZE, length=2.5)
     axes.grid(color="#ececec", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -230,7 +231,7 @@ def _note(axes: Axes, text: str, where: str) -> None:
         "middle": (0.5, 0.5, "center", "center"),
     }[where]
     box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
-    axes.text(x, y, text, transform=axes.transAxes, ha=across, va=up, fontsize=_SMALL, bbox=box)
+    axes.text(x, y, text, transform=axes.transAxes, ha=across, va=up, fontsize=SMALL_SIZE, bbox=box)
 
 
 def _say_one_sided(axes: Axes) -> None:
