@@ -17,6 +17,7 @@ from dmlm.errors import ConfigError
 from dmlm.models.encoder import ProbabilisticEncoder
 
 FeatureKind = Literal["mean", "mean_std", "pooled"]
+LabelTask = Literal["multilabel", "binary", "multiclass"]
 HeadTask = Literal["multilabel", "multiclass", "ordinal"]
 
 

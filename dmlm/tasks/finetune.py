@@ -151,6 +151,16 @@ class FineTuneModule(TaskModule, ABC):
                 add(name, figure, global_step=self.global_step, close=False)
         return save_figure(figure, self.run_dir / f"{name}.png")
 
+    def show_picture(self, path: Path) -> None:
+        """Send a PNG of the run folder to TensorBoard where the run has it."""
+        from PIL import Image
+
+        for logger in self.trainer.loggers:
+            add = getattr(logger.experiment, "add_image", None)
+            if add is not None:
+                with Image.open(path) as picture:
+                    add(path.stem, np.asarray(picture.convert("RGB")), global_step=self.global_step, dataformats="HWC")
+
     def _take(self) -> Columns:
         rows, self._parts = gather_columns(self._parts), []
         if not rows:
