@@ -1,0 +1,150 @@
+"""Read a prepared image store: grey values mapped from disk, shared by all processes, decoded by nobody."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmlm.errors import DatasetFormatError, ImageReadError
+from dmlm.io.store_format import INDEX, read_header, read_index
+from dmlm.io.store_writer import check_shards
+
+_DIGEST_BYTES = 8
+
+
+class ImageStore:
+    """The images of a store that ``dmlm data prepare`` made (see :mod:`dmlm.io.store_format`).
+
+    It implements :class:`dmlm.datasets.table.PixelSource`. Names are kept as 8-byte digests: 24 bytes an image, so that
+    the store of 377,110 images costs 9 MB and is pickled to worker processes in no time; the pixels are mapped there.
+
+    Args:
+        folder: The store.
+
+    Attributes:
+        size: Shorter side of the images in pixels; an image that was smaller kept its own.
+        header: What ``store.json`` says.
+
+    Raises:
+        DatasetNotFoundError: If there is no finished store.
+        DatasetFormatError: If it is damaged, or files of it are missing.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.header: dict[str, Any] = read_header(self.folder)
+        self.size = int(self.header["size"])
+        for shard in self.header["shards"]:
+            path = self.folder / shard["file"]
+            found = path.stat().st_size if path.is_file() else -1
+            if found != shard["bytes"]:  # reading a map beyond its end would kill the process
+                what = "is missing" if found < 0 else f"has {found:,} bytes, expected {shard['bytes']:,}"
+                msg = f"{path} {what}; copy the store again or run dmlm data prepare again"
+                raise DatasetFormatError(msg)
+        self._load(int(self.header["images"]))
+        self._shards: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        """Return the number of images, without those that could not be read."""
+        return int(np.count_nonzero(self._heights))
+
+    def __contains__(self, image: object) -> bool:
+        """Whether the store has the pixels of this image."""
+        row = self._row(image) if isinstance(image, str) else -1
+        return row >= 0 and bool(self._heights[row])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the maps behind: a worker process opens its own."""
+        return {**self.__dict__, "_shards": {}}
+
+    def read(self, image: str, min_size: int | None = None) -> NDArray[np.uint8]:  # noqa: ARG002 - as stored
+        """Return a copy of one image.
+
+        Args:
+            image: Its path relative to the root of the data set, as the table names it.
+            min_size: Not used: a store has one size.
+
+        Returns:
+            uint8 ``[H, W]``.
+
+        Raises:
+            ImageReadError: If the store does not have it.
+        """
+        row = self._row(image)
+        if row < 0 or not self._heights[row]:
+            why = "is not in it" if row < 0 else "could not be read when it was made (see its index.csv)"
+            msg = f"{self.folder}: image '{image}' {why}; run dmlm data prepare again, or leave the image out"
+            raise ImageReadError(msg)
+        shard = int(self._shard_of[row])
+        pixels = self._shards.get(shard)
+        if pixels is None:
+            path = self.folder / self.header["shards"][self._places[shard]]["file"]
+            pixels = self._shards[shard] = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        start, height, width = int(self._offsets[row]), int(self._heights[row]), int(self._widths[row])
+        return np.array(pixels[start : start + height * width]).reshape(height, width)
+
+    def shape(self, image: str) -> tuple[int, int]:
+        """Return height and width of an image as stored, ``(0, 0)`` where it could not be read."""
+        row = self._row(image)
+        if row < 0:
+            msg = f"{self.folder}: image '{image}' is not in it; run dmlm data prepare again"
+            raise ImageReadError(msg)
+        return int(self._heights[row]), int(self._widths[row])
+
+    def missing(self, images: Iterable[str]) -> list[str]:
+        """Return which of these images the store cannot give."""
+        return [image for image in images if image not in self]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield each image that could not be read, with the reason."""
+        return ((entry.image, entry.problem) for entry in read_index(self.folder) if entry.problem)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all images that have pixels, in the order of the data set."""
+        return (entry.image for entry in read_index(self.folder) if not entry.problem)
+
+    def verify(self) -> None:
+        """Compare every byte with its checksum; reads the whole store.
+
+        Raises:
+            DatasetFormatError: Naming the first image or shard that differs.
+        """
+        for found, known in zip(
+            check_shards(self.folder, list(read_index(self.folder))), self.header["shards"], strict=True
+        ):
+            if found != known:
+                msg = f"{self.folder / known['file']}: differs from its checksum; copy the store again"
+                raise DatasetFormatError(msg)
+
+    def _load(self, count: int) -> None:
+        digests, shards, offsets = np.zeros(count, np.uint64), np.zeros(count, np.int32), np.zeros(count, np.int64)
+        heights, widths = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        row = -1
+        for row, entry in enumerate(read_index(self.folder)):
+            if row >= count:
+                break
+            digests[row], shards[row], offsets[row] = _digest(entry.image), entry.shard, entry.offset
+            heights[row], widths[row] = entry.height, entry.width
+        if row + 1 != count:
+            msg = f"{self.folder / INDEX}: expected {count:,} images, found {row + 1:,}; copy the store again"
+            raise DatasetFormatError(msg)
+        order = np.argsort(digests)
+        self._digests, self._shard_of, self._offsets = digests[order], shards[order], offsets[order]
+        self._heights, self._widths = heights[order], widths[order]
+        self._places = {int(shard["file"][7:-4]): place for place, shard in enumerate(self.header["shards"])}
+
+    def _row(self, image: str) -> int:
+        digest = np.uint64(_digest(image))
+        row = int(np.searchsorted(self._digests, digest))
+        return row if row < len(self._digests) and self._digests[row] == digest else -1
+
+
+def _digest(image: str) -> int:
+    """8 bytes of BLAKE2: among half a million names two collide with a chance of one in a hundred million."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(image), digest_size=_DIGEST_BYTES).digest(), "big")
