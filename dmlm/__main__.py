@@ -12,7 +12,7 @@ from dmlm import __version__
 from dmlm.errors import ConfigError, DMLMError
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "data")
+VERBS = (*TRAINER_VERBS, "data", "reports")
 
 HELP = """\
 usage: dmlm VERB [options]
@@ -27,6 +27,7 @@ Train and evaluate (a Lightning Trainer; every option can be in a YAML file):
 
 Prepare:
   data       prepare, check and synthesize data sets (dmlm data --help)
+  reports    structure free-text reports: build, show, stats, check (dmlm reports --help)
 
 Start here:
   dmlm fit --config cli.yaml                       pre-train on synthetic radiographs, on any machine, in minutes
@@ -90,6 +91,10 @@ def _dispatch(arguments: list[str]) -> int | None:
         from dmlm.commands import data
 
         return data.run(arguments[1:])
+    if verb == "reports":
+        from dmlm.commands import reports
+
+        return reports.run(arguments[1:])
     from dmlm import cli
 
     return cli.main(arguments)

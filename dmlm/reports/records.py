@@ -39,23 +39,26 @@ class RecordWriter:
     Args:
         path: File to write.
         resume: Keep what an earlier run wrote, in ``FILE.part`` or in the finished file.
+        overwrite: Drop what an earlier run wrote; the finished file stays until the new one is.
 
     Raises:
-        ConfigError: If the file (or its ``.part``) exists and ``resume`` is false.
+        ConfigError: If the file (or its ``.part``) exists and neither is asked for.
         ReportFormatError: If what is to be kept is not a file of records.
     """
 
-    def __init__(self, path: str | os.PathLike[str], resume: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], resume: bool = False, overwrite: bool = False) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(f"{self.path.name}.part")
         existing = [file for file in (self.part, self.path) if file.exists()]
-        if existing and not resume:
+        if overwrite:
+            self.part.unlink(missing_ok=True)
+        elif existing and not resume:
             msg = (
                 f"{existing[0]} exists; continue it with --resume, start again with --overwrite, or choose another file"
             )
             raise ConfigError(msg)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if existing == [self.path]:
+        if resume and existing == [self.path]:
             self.path.replace(self.part)
         if self.part.exists():
             _cut_torn_line(self.part)
