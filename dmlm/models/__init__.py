@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dmlm.distributions import Gaussian
+from dmlm.models.classifier import ClassifierHead, image_features
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.heads import GaussianHead
 from dmlm.models.image import ImageEncoder, ImageFeatures, TimmImageEncoder
@@ -17,9 +18,10 @@ from dmlm.models.pretrained import from_pretrained, save_pretrained
 from dmlm.models.text import HFTextEncoder, TextEncoder, TextFeatures
 from dmlm.models.tokens import TokenBatch
 
-_TASKS = ("DMLMPretrainModule", "ZeroShotModule")
+_TASKS = ("ClassificationModule", "DMLMPretrainModule", "EdemaGradingModule", "SegmentationModule", "ZeroShotModule")
 
 __all__ = [
+    "ClassifierHead",
     "CrossModalPredictor",
     "Gaussian",
     "GaussianHead",
@@ -32,6 +34,7 @@ __all__ = [
     "TimmImageEncoder",
     "TokenBatch",
     "from_pretrained",
+    "image_features",
     "save_pretrained",
 ]
 

@@ -1,9 +1,21 @@
 """Tasks as Lightning modules."""
 
 from dmlm.tasks.base import TaskModule
+from dmlm.tasks.classification import ClassificationModule
+from dmlm.tasks.finetune import load_finetuned
+from dmlm.tasks.grading import EdemaGradingModule
 from dmlm.tasks.optim import OptimConfig
 from dmlm.tasks.pretrain import DMLMPretrainModule
 from dmlm.tasks.zero_shot import ZeroShotModule
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
 
-__all__ = ["DMLMPretrainModule", "OptimConfig", "TaskModule", "ZeroShotConfig", "ZeroShotModule"]
+__all__ = [
+    "ClassificationModule",
+    "DMLMPretrainModule",
+    "EdemaGradingModule",
+    "OptimConfig",
+    "TaskModule",
+    "ZeroShotConfig",
+    "ZeroShotModule",
+    "load_finetuned",
+]

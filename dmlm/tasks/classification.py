@@ -93,7 +93,8 @@ class ClassificationModule(FineTuneModule):
             raise ConfigError(msg)
         check_loss_options(uncertain, label_smoothing, class_weights, num_classes)
         self.task, self.num_classes, self.features = task, num_classes, features
-        self.head = ClassifierHead(feature_width(encoder, features), num_classes, self.head_task, dropout)
+        head_task: HeadTask = "multiclass" if task == "multiclass" else "multilabel"
+        self.head = ClassifierHead(feature_width(encoder, features), num_classes, head_task, dropout)
         self.label_smoothing, self.uncertain, self.class_weights = label_smoothing, uncertain, class_weights
         self.mc_samples, self.threshold_rule, self.bootstrap = mc_samples, threshold, bootstrap
         given = class_weights if isinstance(class_weights, (list, tuple)) else [1.0] * num_classes
@@ -102,11 +103,6 @@ class ClassificationModule(FineTuneModule):
 
     class_weight: torch.Tensor
     threshold: torch.Tensor
-
-    @property
-    def head_task(self) -> HeadTask:
-        """What the head predicts."""
-        return "multiclass" if self.task == "multiclass" else "multilabel"
 
     def setup(self, stage: str) -> None:
         """Check the labels of every open split; balance the classes on the training labels."""
@@ -119,7 +115,7 @@ class ClassificationModule(FineTuneModule):
         if stage == "fit" and self.class_weights == "balanced" and datamodule is not None:
             labels = torch.from_numpy(np.array(datamodule.train_dataset.labels))
             known = resolve_uncertain(labels, self.class_names, self.uncertain).numpy()
-            self.class_weight.copy_(balanced_weights(known, self.class_names, self.head_task))
+            self.class_weight.copy_(balanced_weights(known, self.class_names, self.head.task))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
         """Compute the loss of one batch."""
@@ -215,4 +211,4 @@ class ClassificationModule(FineTuneModule):
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:  # noqa: ANN401
         known = resolve_uncertain(labels, self.class_names, self.uncertain)
-        return label_loss(logits, known, self.head_task, self.class_weight, self.label_smoothing)
+        return label_loss(logits, known, self.head.task, self.class_weight, self.label_smoothing)

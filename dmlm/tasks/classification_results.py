@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dmlm.evaluation import (
     ClassificationReport,
+    Intervals,
     MulticlassReport,
     ThresholdRule,
     binary_entropy,
@@ -61,7 +62,7 @@ def binary_results(
     wrong = ((rows["score"] >= thresholds) != (labels == 1)).astype(np.float64)
     doubts = _uncertainties(rows, binary_entropy(rows["prob"]))
     cells = {name: value[known] for name, value in doubts.items()}
-    metrics = _common(module, rows, report.flat(prefix), cells, wrong[known])
+    metrics, intervals = _common(module, rows, report.flat(prefix), cells, wrong[known])
     metrics |= micro_metrics(rows["prob"], labels, prefix)
     if module.trainer.is_global_zero:
         write_label_predictions(module.run_dir / "predictions.csv", rows, names, thresholds, rule)
@@ -69,7 +70,7 @@ def binary_results(
         error = np.where(known, np.abs(rows["prob"] - np.nan_to_num(labels)), np.nan)
         with np.errstate(all="ignore"):
             _grid(module, rows, np.where(known.any(1), np.nanmax(np.where(known, error, -1), axis=1), np.nan))
-        _table(module, rows, report)
+        _table(module, rows, report, intervals)
     return metrics
 
 
@@ -99,14 +100,14 @@ def multiclass_results(
     prob = np.clip(rows["prob"], 1e-300, 1)
     doubts = _uncertainties(rows, -(prob * np.log(prob)).sum(1))
     per_row = {name: (value if value.ndim == 1 else value.mean(1))[known] for name, value in doubts.items()}
-    metrics = _common(module, {**rows, "labels": labels}, metrics, per_row, wrong[known])
+    metrics, intervals = _common(module, {**rows, "labels": labels}, metrics, per_row, wrong[known])
     if module.trainer.is_global_zero:
         write_label_predictions(module.run_dir / "predictions.csv", rows, module.class_names, None, "argmax")
         _figures(module, rows, labels, per_row, wrong[known])
         module.show_figure(confusion_figure(report.confusion, module.class_names), "confusion")
         own = np.take_along_axis(rows["prob"], np.maximum(truth, 0)[:, None], axis=1)[:, 0]
         _grid(module, rows, np.where(known, 1 - own, np.nan))
-        _table(module, {**rows, "labels": labels}, report.one_vs_rest)
+        _table(module, rows, report.one_vs_rest, intervals)
         print(f"accuracy {report.accuracy:.3f}, balanced {report.balanced_accuracy:.3f}, MCC {report.mcc:.3f}")
     return metrics
 
@@ -168,17 +169,17 @@ def _common(
     metrics: dict[str, float],
     doubts: dict[str, NDArray[Any]],
     wrong: NDArray[Any],
-) -> dict[str, float]:
-    """Add calibration, operating points, uncertainty and intervals."""
+) -> tuple[dict[str, float], Intervals | None]:
+    """Add calibration, operating points, uncertainty and intervals; the intervals also by themselves, for the table."""
     prefix, names = module.prefix, module.class_names
     metrics = metrics | calibration_metrics(rows["prob"], rows["labels"], prefix)
     metrics |= operating_metrics(rows["score"], rows["labels"], names, prefix)
     for name, value in doubts.items():
         metrics |= uncertainty_metrics(value, wrong, f"{prefix}/uncertainty/{name}")
-    if module.bootstrap:
-        intervals = bootstrap_auc(rows["score"], rows["labels"], rows["patient_id"], n=module.bootstrap)
-        metrics |= intervals.flat(prefix, list(names))
-    return metrics
+    if not module.bootstrap:
+        return metrics, None
+    intervals = bootstrap_auc(rows["score"], rows["labels"], rows["patient_id"], n=module.bootstrap)
+    return metrics | intervals.flat(prefix, list(names)), intervals
 
 
 def _figures(
@@ -219,9 +220,8 @@ def _grid(module: ClassificationModule, rows: Columns, error: NDArray[Any]) -> N
     module.show_picture(path)
 
 
-def _table(module: ClassificationModule, rows: Columns, report: ClassificationReport) -> None:
-    intervals = None
-    if module.bootstrap:
-        intervals = bootstrap_auc(rows["score"], rows["labels"], rows["patient_id"], n=module.bootstrap)
+def _table(
+    module: ClassificationModule, rows: Columns, report: ClassificationReport, intervals: Intervals | None
+) -> None:
     how = f"{module.features}, {'frozen' if module.freeze_encoder else 'tuned'} encoder"
     print(format_table(report, intervals, f"{type(module).__name__}, {len(rows['index'])} studies ({how})"))
