@@ -25,6 +25,10 @@ def run(argv: Sequence[str]) -> int:
         DMLMError: If what was asked for cannot be done.
         SystemExit: After ``--help``, or if an argument is wrong (argparse).
     """
+    if list(argv[:1]) == ["prepare"]:
+        from dmlm.commands import data_prepare
+
+        return data_prepare.run(argv[1:])
     options = _parser().parse_args(list(argv))
     return _synthesize(options)
 
@@ -32,6 +36,7 @@ def run(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dmlm data", description="Make data sets.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs.add_parser("prepare", help="turn a data set into a memory-mapped store for fast training", add_help=False)
     make = verbs.add_parser(
         "synthesize",
         help="make synthetic chest X-rays with reports, masks and labels",

@@ -1,0 +1,41 @@
+"""A prepared store in the place of the image files of a data set."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmlm.errors import ConfigError
+from dmlm.io.store import ImageStore
+
+
+class StorePixels:
+    """Images read from what ``dmlm data prepare`` wrote; a :class:`dmlm.datasets.table.PixelSource`.
+
+    Args:
+        folder: The store.
+        dataset: Short name of the data set that is wanted from it.
+
+    Raises:
+        ConfigError: If the store was made from another data set.
+        DatasetNotFoundError, DatasetFormatError: If it is not there, not finished, or damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], dataset: str) -> None:
+        self.store = ImageStore(folder)
+        found = str(self.store.header.get("provenance", {}).get("dataset"))
+        if found != dataset:
+            msg = (
+                f"{self.store.folder} was prepared from '{found}', the data set is '{dataset}'; name the store of that"
+            )
+            raise ConfigError(msg)
+
+    def read(self, image: str, min_size: int) -> NDArray[np.uint8]:  # noqa: ARG002 - a store has one size
+        """Return uint8 ``[H, W]`` as stored, whatever ``min_size`` is.
+
+        Raises:
+            ImageReadError: If the store does not have the image.
+        """
+        return self.store.read(image)
