@@ -60,17 +60,27 @@ def present_rows(root: Path, images: Sequence[str], missing: MissingImages, pati
     if absent:
         msg = (
             f"{root}: {len(absent):,} of the {len(patients):,} patients listed have no folder, the first is "
-            f"{absent[0]}: the download is not complete or not unpacked; complete it, or set data.missing_images to drop"
+            f"{absent[0]}: the download is not complete or not unpacked; complete it, or set data.missing_images "
+            "to drop"
         )
         raise DatasetNotFoundError(msg)
+    probe_files(root, images)
+    return everything
+
+
+def probe_files(root: Path, images: Sequence[str]) -> None:
+    """Look at 64 files spread over a table.
+
+    Raises:
+        DatasetNotFoundError: If one of them is missing.
+    """
     for row in sorted({round(place) for place in np.linspace(0, len(images) - 1, _PROBES)}):
         if not (root / images[row]).is_file():
             msg = (
-                f"{root / images[row]}: listed but missing (64 files were looked at); complete the download, "
+                f"{root / images[row]}: listed but missing ({_PROBES} files were looked at); complete the download, "
                 "or set data.missing_images to drop"
             )
             raise DatasetNotFoundError(msg)
-    return everything
 
 
 def _names(folder: Path) -> list[str]:

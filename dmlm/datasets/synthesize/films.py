@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dmlm.datasets.phantom.studies import PhantomStudy, make_patient
 from dmlm.datasets.splits import Split
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, MissingDependencyError
 from dmlm.io.atomic import atomic_path
 
 _SECTION: Final = re.compile(r"^(INDICATION|FINDINGS|IMPRESSION):", re.MULTILINE)
@@ -78,9 +78,8 @@ def write_dicom(path: Path, image: NDArray[np.uint8], patient: str, view: str) -
         from pydicom.dataset import FileDataset, FileMetaDataset
         from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
     except ImportError as error:
-        from dmlm.errors import MissingDependencyError
-
-        raise MissingDependencyError("pydicom", "dicom") from error
+        package, extra = "pydicom", "dicom"
+        raise MissingDependencyError(package, extra) from error
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[path.stem])

@@ -157,14 +157,16 @@ def _folder(subject: int, study: int) -> str:
 def _films(phantom: PhantomStudy, place: int, rng: np.random.Generator) -> list[tuple[str, str, NDArray[np.uint8]]]:
     """Frontal film, and for some studies a second one, a lateral one, or one of no named view."""
     first = phantom.image[: phantom.image.shape[0] - place % 9]
-    films = [(phantom.view, first)]
+    if place == 5:  # a study without a frontal film
+        return [(rng.bytes(20).hex("-", 4), "LATERAL", lateral(first))]
+    films: list[tuple[str, NDArray[np.uint8]]] = [(phantom.view, first)]
     if place % 3 == 0:
         films.append(("AP", (first * 0.9).astype(np.uint8)))
     if place % 2 == 0:
         films.append(("LL" if place % 4 else "LATERAL", lateral(first)))
     if place % 7 == 0:
         films.append(("", first))
-    return [("-".join(rng.bytes(4).hex() for _ in range(5)), view, film) for view, film in films]
+    return [(rng.bytes(20).hex("-", 4), view, film) for view, film in films]
 
 
 def _labels(phantom: PhantomStudy) -> tuple[str, ...]:
@@ -207,7 +209,13 @@ def _report(phantom: PhantomStudy, style: int) -> str:
 
 def _sections(parts: Iterable[tuple[str, str]]) -> str:
     """Lay out sections: one leading space a line, lines of a single space between them."""
-    return " \n".join(f" {name}: \n \n{_paragraph(text)}" if text else f" {name}: \n" for name, text in parts)
+    lines = []
+    for name, text in parts:
+        if name in ("EXAMINATION", "INDICATION", "COMPARISON"):
+            lines.append(_paragraph(f"{name}:  {text}"))
+        else:
+            lines.append(f" {name}: \n \n{_paragraph(text)}" if text else f" {name}: \n")
+    return " \n".join(lines)
 
 
 def _paragraph(text: str) -> str:
