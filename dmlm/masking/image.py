@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dmlm._config import Configurable
 from dmlm.errors import ConfigError
+from dmlm.reports.schema import ReportText
 
 
 class MaskContext(NamedTuple):
@@ -18,12 +20,24 @@ class MaskContext(NamedTuple):
     Args:
         images: uint8 ``(B, 1, H, W)``.
         grid: Rows and columns of the patch grid; ``N`` is their product.
-        relevance: float ``(B, N)`` in 0..1, how much each patch matters for the text; None where nothing is known.
+        texts: The text of each pair; empty where there are none.
+        matrix: float ``(B, 2, 3)``, maps pixel indices ``(x, y, 1)`` of the stored images to those of ``images``; None
+            where the data set does not say.
+        stored_size: int64 ``(B, 2)``, height and width of the stored images; with ``matrix``.
+        projections: Projection of each image as its source names it, ``""`` where it does not; empty counts as that.
+        similarity: float ``(B, N)`` in 0..1, how near each patch is to its text for the teacher; only where the
+            strategy asked for it (:meth:`ImageMasker.wants_similarity`).
+        progress: Share of all optimiser steps that are done, 0 to 1.
     """
 
     images: Tensor
     grid: tuple[int, int]
-    relevance: Tensor | None = None
+    texts: Sequence[ReportText] = ()
+    matrix: Tensor | None = None
+    stored_size: Tensor | None = None
+    projections: Sequence[str] = ()
+    similarity: Tensor | None = None
+    progress: float = 0.0
 
     @property
     def num_patches(self) -> int:
@@ -45,6 +59,17 @@ class ImageMasker(Configurable, ABC):
         Returns:
             bool ``(B, N)`` on the images' device, True where a patch is hidden.
         """
+
+    def wants_similarity(self, progress: float) -> bool:  # noqa: ARG002 - a strategy that wants it looks at it
+        """Whether the strategy needs the teacher's similarity of patches and texts at this point of the training."""
+        return False
+
+    def take_counts(self) -> dict[str, int]:
+        """Return how many images each fallback of the strategy met since the last call, and forget it.
+
+        ``"images"`` is the number of all images; a strategy without fallbacks returns nothing.
+        """
+        return {}
 
 
 class NoMask(ImageMasker):
@@ -81,6 +106,13 @@ class MAEMask(RandomMask):
     """The masked autoencoder's mask (row "MAE" of Table 7): random, three quarters hidden."""
 
     def __init__(self, ratio: float = 0.75) -> None:
+        super().__init__(ratio)
+
+
+class MaskVLMMask(RandomMask):
+    """The image mask of MaskVLM (row "MaskVLM" of Table 7): random, 60 % hidden; use it with ``cross_full``."""
+
+    def __init__(self, ratio: float = 0.6) -> None:
         super().__init__(ratio)
 
 
