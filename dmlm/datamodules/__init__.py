@@ -6,6 +6,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "RSNAPneumoniaDataModule": "dmlm.datamodules.rsna",
+    "SIIMPneumothoraxDataModule": "dmlm.datamodules.siim",
+    "NIHChestXray14DataModule": "dmlm.datamodules.nih",
+    "COVIDxDataModule": "dmlm.datamodules.covidx",
+    "COVIDRuralDataModule": "dmlm.datamodules.covid_rural",
     "ChestXrayDataModule": "dmlm.datamodules.base",
     "EpochSampler": "dmlm.datamodules.samplers",
     "ManifestDataModule": "dmlm.datamodules.manifest",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from dmlm.errors import DatasetNotFoundError
 
 IMAGE_SUFFIXES: Final = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 """Endings (lower case) of files that count as images."""
+
+MissingImages = Literal["raise", "drop"]
+"""``raise`` refuses a folder that lacks listed images, ``drop`` leaves their rows out."""
 
 _ARCHIVES: Final = (".zip", ".tar", ".gz", ".tgz", ".7z")
 _LOG = logging.getLogger(__name__)
@@ -65,7 +68,7 @@ _ENDINGS: Final = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
 
 
 def settle_missing(
-    root: Path, source: str, missing: Sequence[str], listed: int, allow_missing: bool, how_to_get: str
+    root: Path, source: str, missing: Sequence[str], listed: int, missing_images: MissingImages, how_to_get: str
 ) -> None:
     """Refuse a data set some of whose images are not on disk, or log that they are left out.
 
@@ -74,11 +77,11 @@ def settle_missing(
         source: File that lists the images.
         missing: Names of listed images that are not there.
         listed: How many are listed.
-        allow_missing: Whether to go on without them.
+        missing_images: Whether to go on without them (``drop``) or not (``raise``).
         how_to_get: Where the data set comes from, one line.
 
     Raises:
-        DatasetNotFoundError: If images are missing and ``allow_missing`` is off, or none is there.
+        DatasetNotFoundError: If images are missing and they are not to be dropped, or none is there.
     """
     if not missing:
         return
@@ -88,10 +91,10 @@ def settle_missing(
         msg = f"{root}: none of the {listed:,} images that {source} lists is there; {unpack or how_to_get}"
         raise DatasetNotFoundError(msg)
     what = f"{root}: {len(missing):,} of {listed:,} images that {source} lists are not there (first: '{missing[0]}')"
-    if allow_missing:
+    if missing_images == "drop":
         _LOG.warning("%s; they are left out", what)
         return
-    msg = f"{what}; {unpack or 'unpack or copy the images again'}, or leave them out with allow_missing: true"
+    msg = f"{what}; {unpack or 'unpack or copy the images again'}, or leave them out with missing_images: drop"
     raise DatasetNotFoundError(msg)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dmlm.datasets.boxes import Box, BoxMasks
 from dmlm.datasets.csv_columns import find_table, read_columns
-from dmlm.datasets.image_index import index_images, settle_missing, subfolders
+from dmlm.datasets.image_index import MissingImages, index_images, settle_missing, subfolders
 from dmlm.datasets.splits_published import (
     Places,
     by_ratios,
@@ -52,7 +52,9 @@ def describe_layout(root: Path) -> str:
     return f"{kind} in {first.rpartition('/')[0] or '.'}/"
 
 
-def open_table(root: Path, labels: Literal["target", "class"] = "target", allow_missing: bool = False) -> StudyTable:
+def open_table(
+    root: Path, labels: Literal["target", "class"] = "target", missing_images: MissingImages = "raise"
+) -> StudyTable:
     """Open the 26,684 training radiographs; the 3,000 test radiographs have no official labels and are passed over.
 
     Images may be the DICOM files or PNG, JPEG, ... of the same names in any folder below ``root``. Boxes of the table
@@ -63,7 +65,7 @@ def open_table(root: Path, labels: Literal["target", "class"] = "target", allow_
         root: Folder with the tables.
         labels: ``target``: one label, Pneumonia (the challenge's Target). ``class``: the three classes of
             ``stage_2_detailed_class_info.csv``, exactly one of them 1.
-        allow_missing: Whether listed images that are not on disk are left out.
+        missing_images: ``raise`` refuses a folder that lacks listed images, ``drop`` leaves them out.
 
     Returns:
         A table with ``extra["boxes"]`` (list of :class:`dmlm.datasets.boxes.Box`) and ``extra["class"]`` (name, ``""``
@@ -82,7 +84,7 @@ def open_table(root: Path, labels: Literal["target", "class"] = "target", allow_
     classes = _read_classes(path.parent, boxes, needed=labels == "class")
     files = index_images(root, 3, ("stage_2_train_images",), _TEST)
     missing = [name for name in boxes if name not in files]
-    settle_missing(root, path.name, missing, len(boxes), allow_missing, HOW_TO_GET)
+    settle_missing(root, path.name, missing, len(boxes), missing_images, HOW_TO_GET)
     ids = [name for name in boxes if name in files]
     found = [boxes[name] for name in ids]
     named = [classes.get(name, "") for name in ids]

@@ -36,8 +36,8 @@ def random_split(count: int, test: int, seed: int) -> tuple[NDArray[np.int64], N
     Returns:
         Rows of the first and of the second part, in drawn order.
     """
-    order = np.random.RandomState(seed).permutation(count)
-    return order[test:].astype(np.int64), order[:test].astype(np.int64)
+    order: NDArray[np.int64] = np.random.RandomState(seed).permutation(count)
+    return order[test:], order[:test]
 
 
 def stratified_split(
