@@ -23,7 +23,7 @@ class AppearanceMask(GuidedMask):
     restricted to the side and position that it names; findings that the atlas lacks are read from their appearance
     text. The zones are laid onto the lungs of each image, follow its crop and rotation, and become a relevance per
     patch. After a warm-up the teacher's similarity of patches and words is mixed in:
-    ``(1 - a) * atlas + a * similarity``, where ``a`` rises from 0 to ``attention`` between the two points of ``warmup``.
+    ``(1 - a) * atlas + a * similarity``, where ``a`` rises from 0 to ``attention`` between the points of ``warmup``.
 
     Where a text names no place the image is masked at random, and so are lateral views. Each such case is counted:
     ``nothing_present``, ``no_anatomy``, ``lateral``; ``no_lungs`` counts images whose lungs were not found (zones of an

@@ -100,6 +100,18 @@ class Step(NamedTuple):
     parts: dict[str, Tensor]
 
 
+class Encoded(NamedTuple):
+    """Both modalities of a batch, encoded.
+
+    Args:
+        image: Images and their patches, ``(B, 1 + K, D)``.
+        text: Tokens of the texts, ``(B, L, D)``.
+    """
+
+    image: Gaussian
+    text: Gaussian
+
+
 class Views(NamedTuple):
     """A batch as the objective needs it, on the encoder's device.
 
@@ -111,6 +123,7 @@ class Views(NamedTuple):
         report_facts: int64 ``(B, K, 4)``, what each whole report states.
         text_facts: int64 ``(B, K, 4)``, what each text view states.
         text_keys: int64 ``(B,)``, hash of each text view.
+        targets: The teacher's encoding of the full views, where drawing the masks needed it already.
     """
 
     images: Tensor
@@ -120,11 +133,7 @@ class Views(NamedTuple):
     report_facts: Tensor
     text_facts: Tensor
     text_keys: Tensor
-
-
-class _Encoded(NamedTuple):
-    image: Gaussian
-    text: Gaussian
+    targets: Encoded | None = None
 
 
 class PretrainingObjective(nn.Module):
@@ -187,7 +196,7 @@ class PretrainingObjective(nn.Module):
 
     def _encode(
         self, encoder: ProbabilisticEncoder, views: Views, full: bool, masked: bool
-    ) -> tuple[_Encoded | None, _Encoded | None]:
+    ) -> tuple[Encoded | None, Encoded | None]:
         """Encode the views that are needed; both views of the texts go through the tower as one batch."""
         tokens, mask = views.tokens, views.text_mask
         image_full = encoder.encode_image(views.images) if full else None
@@ -203,8 +212,8 @@ class PretrainingObjective(nn.Module):
         else:
             text_masked = encoder.encode_text(tokens, mask)
         return (
-            _Encoded(image_full, text_full) if image_full is not None else None,
-            _Encoded(image_masked, text_masked) if image_masked is not None else None,
+            Encoded(image_full, text_full) if image_full is not None else None,
+            Encoded(image_masked, text_masked) if image_masked is not None else None,
         )
 
     def _masked_loss(
@@ -212,8 +221,8 @@ class PretrainingObjective(nn.Module):
         encoder: ProbabilisticEncoder,
         predictor: CrossModalPredictor,
         views: Views,
-        full: _Encoded | None,
-        masked: _Encoded,
+        full: Encoded | None,
+        masked: Encoded,
         parts: dict[str, Tensor],
     ) -> Tensor:
         config, grid = self.config, encoder.image.patch_grid
@@ -248,17 +257,23 @@ class PretrainingObjective(nn.Module):
                 loss = loss + config.pixel_anchor * parts["pixel_anchor"]
         return loss
 
-    def _targets(self, views: Views, full: _Encoded | None) -> _Encoded:
+    @torch.no_grad()
+    def encode_full(self, encoder: ProbabilisticEncoder, images: Tensor, tokens: TokenBatch) -> Encoded:
+        """Encode full views without gradient, by the teacher where it has weights of its own, else by ``encoder``."""
+        reader = encoder if self.teacher.encoder is None else self.teacher.encoder
+        return Encoded(reader.encode_image(images), reader.encode_text(tokens))
+
+    def _targets(self, views: Views, full: Encoded | None) -> Encoded:
         if self.teacher.encoder is not None:
-            with torch.no_grad():
-                teacher = self.teacher.encoder
-                return _Encoded(teacher.encode_image(views.images), teacher.encode_text(views.tokens))
+            if views.targets is not None:
+                return views.targets
+            return self.encode_full(self.teacher.encoder, views.images, views.tokens)
         if full is None:
             msg = f"target={self.config.target} needs the full view, which was not encoded"
             raise ConfigError(msg)
         if self.config.target == "shared":
             return full
-        return _Encoded(full.image.detach(), full.text.detach())
+        return Encoded(full.image.detach(), full.text.detach())
 
     def _guard(self, image: Gaussian, text: Gaussian) -> Tensor:
         variance_only = self.config.masked_weight == 1

@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from dmlm.errors import ConfigError
-from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker
+from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker, text_patch_similarity
 from dmlm.models.centering import center_statements
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
@@ -106,6 +106,9 @@ class DMLMPretrainModule(ZeroShotTask):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
             parts = {f"train_{name}": value for name, value in step.parts.items()}
+            counts = self.image_masker.take_counts()
+            images = max(counts.pop("images", 0), 1)
+            parts |= {f"train_mask_{name}": torch.tensor(count / images) for name, count in counts.items()}
             self.log_dict(parts, batch_size=len(batch["image"]))
             self.collapse_monitor.update({name: float(value) for name, value in step.parts.items()}, self.global_step)
         return step.loss  # type: ignore[no-any-return]
@@ -125,8 +128,22 @@ class DMLMPretrainModule(ZeroShotTask):
             self.views.sample(report, text, rng) for report, text in zip(batch["report"], batch["text"], strict=True)
         ]
         tokens = self.encoder.tokenize(texts)
+        on_device = tokens.to(device)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        context = MaskContext(batch["image"], self.encoder.image.patch_grid)
+        context = MaskContext(
+            batch["image"],
+            self.encoder.image.patch_grid,
+            texts,
+            batch.get("matrix"),
+            batch.get("stored_size"),
+            batch.get("view", ()),
+            progress=self.progress,
+        )
+        targets = None
+        if self.objective.config.masked_weight > 0 and self.image_masker.wants_similarity(self.progress):
+            targets = self.objective.encode_full(self.encoder, batch["image"], on_device)
+            similarity = text_patch_similarity(targets.text, targets.image, on_device)
+            context = context._replace(similarity=similarity)
         facts = [
             np.stack([encode_facts(statements) for statements in side])
             for side in ([report.observations for report in batch["report"]], [text.statements for text in texts])
@@ -135,11 +152,19 @@ class DMLMPretrainModule(ZeroShotTask):
             images=batch["image"],
             image_mask=self.image_masker(context, generator),
             text_mask=self.text_masker(tokens, generator).to(device),
-            tokens=tokens.to(device),
+            tokens=on_device,
             report_facts=torch.from_numpy(facts[0]).to(device),
             text_facts=torch.from_numpy(facts[1]).to(device),
             text_keys=torch.tensor([_key(text.text) for text in texts], device=device),
+            targets=targets,
         )
+
+    @property
+    def progress(self) -> float:
+        """Share of all optimiser steps that are done, 0 to 1; 0 outside of a training."""
+        if self._trainer is None:
+            return 0.0
+        return self.global_step / max(float(self.trainer.estimated_stepping_batches), 1.0)
 
     def optimizer_step(
         self,
