@@ -12,7 +12,7 @@ from dmlm.datasets.table import StudyTable
 
 
 class COVIDxDataModule(TableDataModule):
-    """COVIDx CXR: one label (COVID-19) or three classes (Normal, Pneumonia, COVID-19), as the version's lists have them.
+    """COVIDx CXR: one label (COVID-19) or three classes (Normal, Pneumonia, COVID-19), as the lists have them.
 
     Args:
         root: Folder with ``train.txt``, ``train``, ...

@@ -21,8 +21,8 @@ class NIHChestXray14DataModule(TableDataModule):
         rows: ``boxes`` keeps the 880 images with boxes, which then also are masks of eight findings.
         missing_images: ``raise`` refuses a folder that lacks listed images, ``drop`` leaves them out.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, masks, loaders, augmentation.
-            The split is ``official`` unless another is named: ``ratios``, ``paper``, with lists ``chexnet`` (= ``mrm`` =
-            ``benchx``); ``lovt`` leaks and needs ``allow_leaks``.
+            The split is ``official`` unless another is named: ``ratios``, ``paper``, with lists ``chexnet``
+            (= ``mrm`` = ``benchx``); ``lovt`` leaks and needs ``allow_leaks``.
     """
 
     default_split: ClassVar[str] = "official"

@@ -22,8 +22,8 @@ class SIIMPneumothoraxDataModule(TableDataModule):
         batch_size: Samples per batch and process.
         missing_images: ``raise`` refuses a folder that lacks listed images, ``drop`` leaves them out.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, masks, loaders, augmentation.
-            Splits: ``ratios``, ``paper``, ``official`` and ``benchx`` (test set of stage 1, where the layout tells it), with
-            lists ``lovt``; ``gloria``, ``mgca``, ``ecamp`` and ``mrm`` leak and need ``allow_leaks``.
+            Splits: ``ratios``, ``paper``, ``official`` and ``benchx`` (test set of stage 1, where the layout tells
+            it), with lists ``lovt``; ``gloria``, ``mgca``, ``ecamp`` and ``mrm`` leak and need ``allow_leaks``.
     """
 
     def __init__(

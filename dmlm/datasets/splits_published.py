@@ -37,7 +37,9 @@ def random_split(count: int, test: int, seed: int) -> tuple[NDArray[np.int64], N
         Rows of the first and of the second part, in drawn order.
     """
     order: NDArray[np.int64] = np.random.RandomState(seed).permutation(count)
-    return order[test:], order[:test]
+    train: NDArray[np.int64] = order[test:]
+    rest: NDArray[np.int64] = order[:test]
+    return train, rest
 
 
 def stratified_split(
