@@ -51,8 +51,8 @@ TOTALS: Final[Mapping[str, int]] = {
 """What the complete release holds; the test studies come with CheXlocalize."""
 
 HOW_TO_GET: Final = (
-    "register at Stanford AIMI (chexpertchestxrays-u20210408), or the small release; test images come with CheXlocalize, "
-    "their labels are groundtruth.csv of rajpurkarlab/cheXpert-test-set-labels"
+    "register at Stanford AIMI (chexpertchestxrays-u20210408), or the small release; test images come with "
+    "CheXlocalize, their labels are groundtruth.csv of rajpurkarlab/cheXpert-test-set-labels"
 )
 
 Labeler = Literal["chexpert", "chexbert", "visualchexbert"]
@@ -118,7 +118,7 @@ def open_table(
     folders = find_patients(root)
     table = find_table(folders.tables, _TABLES[labeler])
     if table is None:
-        msg = f"{root}: holds no {_TABLES[labeler]}; data.root must be the folder of the CheXpert release or the one above"
+        msg = f"{root}: holds no {_TABLES[labeler]}; data.root must be the folder of the release or the one above"
         raise DatasetNotFoundError(msg)
     parts = [read_part(table, "train", LABEL_NAMES)]
     _check_train(table, parts[0])
@@ -185,7 +185,7 @@ def _check_train(table: Path, rows: Rows) -> None:
     found = {"train patients": len(set(rows.patients)), "train frontal images": rows.planes.count("Frontal")}
     for name, count in found.items():
         if count != TOTALS[name]:
-            msg = f"{table}: has all {len(rows.parts):,} rows but {count:,} {name}, expected {TOTALS[name]:,}; get it anew"
+            msg = f"{table}: has all {len(rows.parts):,} rows but {count:,} {name} instead of {TOTALS[name]:,}"
             raise DatasetFormatError(msg)
 
 
@@ -197,7 +197,7 @@ def _listed(path: Path | None, rows: Rows) -> list[bool]:
     for line, cell in enumerate(read_columns(path, ("Path",))["Path"], start=2):
         found = _PATH.search(cell)
         if found is None:
-            msg = f"{path}, line {line}: Path '{cell}' is no CheXpert image such as train/patient00001/study1/view1_frontal.jpg"
+            msg = f"{path}, line {line}: Path '{cell}' ; expected one like train/patient00001/study1/view1_frontal.jpg"
             raise DatasetFormatError(msg)
         listed.add(found.groups())
     return [key in listed for key in zip(rows.parts, rows.patients, rows.studies, rows.files, strict=True)]
@@ -239,7 +239,7 @@ def _chexpert5x200(table: StudyTable, plan: SplitPlan) -> NDArray[Any]:  # noqa:
     if (origin == "train").sum() == TOTALS["train images"] and test.sum() == 1000:
         left = int((split == "train").sum())
         if left != 216_478:
-            msg = f"{table.root}: without the patients of {LIST_5X200} {left:,} training images are left, expected 216,478"
+            msg = f"{table.root}: {left:,} training images remain without those of {LIST_5X200}, expected 216,478"
             raise DatasetFormatError(msg)
     return split
 

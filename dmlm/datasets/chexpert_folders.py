@@ -23,7 +23,7 @@ class Folders:
     Args:
         root: Folder that everything is relative to.
         tables: Folders that may hold the tables, nearest first.
-        patients: ``(part, patient)`` -> folder that holds the patient's, relative to ``root`` (``""``: ``root`` itself).
+        patients: ``(part, patient)`` -> folder that holds it, relative to ``root`` (``""``: ``root`` itself).
     """
 
     root: Path

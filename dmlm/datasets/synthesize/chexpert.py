@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dmlm.datasets.chexpert import LABEL_NAMES, LIST_5X200
 from dmlm.datasets.phantom.studies import PhantomStudy
 from dmlm.datasets.synthesize.films import lateral, phantom_patients, refuse_existing, write_csv, write_jpeg
@@ -40,8 +43,8 @@ def write_layout(out: Path, patients: int, seed: int, image_size: int, layout: L
         patients: Patients, at least 3.
         seed: Seed.
         image_size: Height and width of the films, in pixels.
-        layout: ``small`` and ``full`` differ in the name of their folder and in the prefix of ``Path``; ``aimi`` has the
-            folders of the batches, and the tables in the first of them.
+        layout: ``small`` and ``full`` differ in the name of their folder and in the prefix of ``Path``; ``aimi``
+            has the folders of the batches, and the tables in the first of them.
 
     Raises:
         ConfigError: If the folder holds such a tree already.
@@ -67,7 +70,9 @@ def write_layout(out: Path, patients: int, seed: int, image_size: int, layout: L
             labels = _labels(study, complete=part != "train")
             sex = "Unknown" if number == 2 else ("Female" if number % 2 else "Male")
             person = (sex, str(20 + (number * 7) % 70))
-            films = [("view1_frontal.jpg", "Frontal", study.view, study.image)]
+            films: list[tuple[str, str, str, NDArray[np.uint8]]] = [
+                ("view1_frontal.jpg", "Frontal", study.view, study.image)
+            ]
             if (number + place) % 3 == 0:
                 films.append(("view2_lateral.jpg", "Lateral", "", lateral(study.image)))
             for file, plane, view, film in films:
