@@ -106,7 +106,8 @@ class EndpointChat:
             try:
                 response = self._client.post(payload)
             except TransferError as error:
-                reason, is_last = error.reason, attempt == self._retries or (error.reason == "timeout" and attempt > 0)
+                reason: str = error.reason
+                is_last = attempt == self._retries or (reason == "timeout" and attempt > 0)
             else:
                 if response.status in _REFUSED:
                     return response
@@ -133,7 +134,9 @@ class EndpointChat:
         """Raise for what no further attempt mends."""
         status, code = response.status, _code(response.body)
         if 300 <= status < 400:
-            msg = f"{self._host} redirects to {response.location}, which is not followed; give --endpoint its final address"
+            msg = (
+                f"{self._host} redirects to {response.location}, which is not followed; give --endpoint where it leads"
+            )
         elif status in (401, 403):
             msg = f"{self._host} refuses the key (status {status}{code}); set the variable that --api-key-env names"
         elif status == 404:
