@@ -16,6 +16,7 @@ _BEFORE = 3
 _STOPWORDS = word_list("function_words")
 _PREPOSITIONS = word_list("prepositions")
 _BESIDE = word_list("landmark_words")
+_PORTIONS = word_list("portions")
 _LANDMARKS = frozenset({"bone", "soft tissue"})
 
 
@@ -114,6 +115,8 @@ def _run_before(sentence: Sentence, mention: Item, earlier: bool) -> list[list[I
                 break
         elif token == "to" and left is not None and left.kind == "degree":
             pass
+        elif token == "of" and sentence.tokens[max(place - 1, 0)][0] in _PORTIONS:
+            pass  # "bilateral patchy areas of consolidation"
         elif token in _STOPWORDS or token in ";:()?" or item is not None:
             # "in the left lung and right effusion": what follows the preposition belongs to another mention
             other = token in _PREPOSITIONS or (place > 0 and sentence.tokens[place - 1][0] in _PREPOSITIONS)

@@ -141,9 +141,10 @@ def _may_share(draft: _Draft) -> bool:
 def settled(observations: Sequence[tuple[Observation, bool]]) -> list[Observation]:
     """Put the sentences of a report together.
 
-    Each thing is said once. What a state of a structure denies ("lungs are clear", "no bony abnormality") is left out
-    where the report names the finding as present or possible on no other side. "No Finding" stays only where nothing
-    but devices is present or may be.
+    Each thing is said once, with the most that is said of it: "effusion" adds nothing to "small left effusion". What a
+    state of a structure denies ("lungs are clear", "no bony abnormality") is left out where the report names the
+    finding as present or possible on no other side. "No Finding" stays only where nothing but devices is present or
+    may be.
 
     Args:
         observations: Observations of all sentences, and whether each is said by name.
@@ -154,10 +155,18 @@ def settled(observations: Sequence[tuple[Observation, bool]]) -> list[Observatio
         denied = item.existence == "absent" and not is_named
         if not (denied and any(_contradicts(other, item) for other in positive)):
             unique.setdefault(replace(item, evidence=None), item)
-    kept = list(unique.values())
+    kept = [item for item in unique.values() if not any(_says_more(other, item) for other in unique)]
     if any(item.existence != "absent" and item.finding not in (NO_FINDING, DEVICES) for item in kept):
         kept = [item for item in kept if item.finding != NO_FINDING]
     return kept
+
+
+def _says_more(other: Observation, item: Observation) -> bool:
+    """Whether another observation of the same state names all that this one names, and more."""
+    if item.existence == "absent" or (other.finding, other.existence) != (item.finding, item.existence):
+        return False
+    pairs = [(getattr(other, name), getattr(item, name)) for name in ("laterality", "position", "severity")]
+    return any(more != less for more, less in pairs) and all(less in (None, more) for more, less in pairs)
 
 
 def _contradicts(positive: Observation, absent: Observation) -> bool:

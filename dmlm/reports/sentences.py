@@ -23,8 +23,8 @@ _LATERALITY_OF = {word: key for key, word in _SIDES.items()}
 _SEVERITY_OF = {str(word): word for word in SEVERITIES}
 # last words of names that take no article: "moderate edema", but "a moderate pleural effusion"
 _WITHOUT_ARTICLE = re.compile(
-    "atelectasis|cardiomegaly|consolidation|covid-19|devices|edema|emphysema|fibrosis|infiltration|other|pneumonia|"
-    "thickening|tuberculosis"
+    "atelectasis|cardiomegaly|changes|consolidation|covid-19|devices|edema|emphysema|fibrosis|hyperinflation|"
+    "infiltration|nodes|other|pneumonia|scarring|scoliosis|thickening|tuberculosis|volumes"
 )
 
 _QUESTION = re.compile(r"Is there (?P<phrase>.+?)\? (?P<answer>Yes|No|Uncertain)\.(?= |$)")

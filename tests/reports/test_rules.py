@@ -96,6 +96,33 @@ def test_the_same_thing_is_said_once():
     assert len(structure("FINDINGS: Left effusion.\nIMPRESSION: Left effusion.", "s").observations) == 1
 
 
+def test_what_adds_nothing_is_left_out():
+    report = structure("Small left effusion. Effusion. Right effusion. Left effusion. No edema. No left edema.", "s")
+    said = [(item.finding, item.laterality, item.severity) for item in report.observations]
+    assert said == [
+        ("Pleural Effusion", "left", "mild"),
+        ("Pleural Effusion", "right", None),
+        ("Edema", None, None),
+        ("Edema", "left", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "side", "state"),
+    [
+        ("Bilateral patchy areas of air space consolidation.", "Consolidation", "bilateral", "present"),
+        ("Right lower foci of opacity.", "Lung Opacity", "right", "present"),
+        ("An endotracheal tube can be seen.", "Support Devices", None, "present"),
+        ("This can be an effusion.", "Pleural Effusion", None, "uncertain"),
+        ("Increased cardiothoracic ratio.", "Cardiomegaly", None, "present"),
+        ("Fracture of the superior sternotomy wire.", "Support Devices", None, "present"),
+    ],
+)
+def test_wordings_met_in_real_reports(text, finding, side, state):
+    (item,) = structure(text, "s").observations
+    assert (item.finding, item.laterality, item.existence) == (finding, side, state)
+
+
 def test_findings_of_a_user(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("findings:\n  Azygos Lobe: {definition: A variant., synonyms: [azygos fissure]}\n")
