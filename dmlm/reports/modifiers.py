@@ -116,7 +116,7 @@ def _run_before(sentence: Sentence, mention: Item, earlier: bool) -> list[list[I
         elif token == "to" and left is not None and left.kind == "degree":
             pass
         elif token == "of" and sentence.tokens[max(place - 1, 0)][0] in _PORTIONS:
-            pass  # "bilateral patchy areas of consolidation"
+            unknown = 0  # "bilateral patchy areas of air space consolidation"
         elif token in _STOPWORDS or token in ";:()?" or item is not None:
             # "in the left lung and right effusion": what follows the preposition belongs to another mention
             other = token in _PREPOSITIONS or (place > 0 and sentence.tokens[place - 1][0] in _PREPOSITIONS)
