@@ -15,6 +15,7 @@ from dmlm.models.heads import GaussianHead
 from dmlm.models.image import ImageEncoder, ImageFeatures, TimmImageEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.pretrained import from_pretrained, save_pretrained
+from dmlm.models.segmenter import Segmenter
 from dmlm.models.text import HFTextEncoder, TextEncoder, TextFeatures
 from dmlm.models.tokens import TokenBatch
 
@@ -29,6 +30,7 @@ __all__ = [
     "ImageEncoder",
     "ImageFeatures",
     "ProbabilisticEncoder",
+    "Segmenter",
     "TextEncoder",
     "TextFeatures",
     "TimmImageEncoder",
