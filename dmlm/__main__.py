@@ -12,7 +12,7 @@ from dmlm import __version__
 from dmlm.errors import ConfigError, DMLMError
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "data", "reports")
+VERBS = (*TRAINER_VERBS, "data", "reports", "reproduce")
 
 HELP = """\
 usage: dmlm VERB [options]
@@ -28,6 +28,9 @@ Train and evaluate (a Lightning Trainer; every option can be in a YAML file):
 Prepare:
   data       prepare, check and synthesize data sets (dmlm data --help)
   reports    structure free-text reports: build, show, stats, check (dmlm reports --help)
+
+Reproduce:
+  reproduce  run or resume what the paper's tables need, and write them (dmlm reproduce --help)
 
 Start here:
   dmlm fit --config cli.yaml                       pre-train on synthetic radiographs, on any machine, in minutes
@@ -87,6 +90,10 @@ def _dispatch(arguments: list[str]) -> int | None:
     folder = str(Path.cwd())
     if folder not in sys.path:  # a console script does not have it; a user's own classes live there
         sys.path.append(folder)
+    if verb == "reproduce":
+        from dmlm.commands import reproduce
+
+        return reproduce.run(arguments[1:])
     if verb == "data":
         from dmlm.commands import data
 

@@ -1,0 +1,37 @@
+"""All plans by the name that ``dmlm reproduce`` knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dmlm.errors import ConfigError
+from dmlm.reproduce import paper_tables
+from dmlm.reproduce.plan import Plan, join
+from dmlm.reproduce.scale import Scale
+
+PLANS: dict[str, Callable[[Scale], Plan]] = {
+    "table1": paper_tables.table1,
+    "table2": paper_tables.table2,
+    "table3": paper_tables.table3,
+    "table4": paper_tables.table4,
+    "table5": paper_tables.table5,
+}
+"""What can be reproduced; ``all`` is every one of them."""
+
+
+def make_plan(names: list[str], scale: Scale) -> Plan:
+    """Plan of one or several tables.
+
+    Args:
+        names: Keys of :data:`PLANS`, or ``all``.
+        scale: Size of the reproduction.
+
+    Raises:
+        ConfigError: If a name is unknown.
+    """
+    wanted = list(PLANS) if "all" in names else names
+    unknown = [name for name in wanted if name not in PLANS]
+    if unknown:
+        msg = f"nothing is called '{unknown[0]}'; dmlm reproduce knows {', '.join(PLANS)} and all"
+        raise ConfigError(msg)
+    return join(PLANS[name](scale) for name in dict.fromkeys(wanted))

@@ -1,0 +1,125 @@
+"""A table as Markdown (cells link to their run folders), CSV, JSON, and a plot."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmlm.io.atomic import atomic_path, write_json, write_text
+from dmlm.plots.figures import SMALL_SIZE, TEXT_SIZE, new_figure, save_figure
+from dmlm.reproduce.plan import Table
+from dmlm.reproduce.results import Result, as_records
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Results = dict[tuple[str, str], Result]
+
+
+def write_table(table: Table, results: Results, out: Path) -> list[Path]:
+    """Write ``OUT/table1.md``, ``.csv``, ``.json`` and ``.png``.
+
+    Args:
+        table: The table.
+        results: Its cells.
+        out: Folder of the reproduction.
+
+    Returns:
+        The files.
+    """
+    paths = [out / f"{table.key}.{extension}" for extension in ("md", "csv", "json", "png")]
+    write_text(paths[0], to_markdown(table, results) + "\n")
+    records = as_records(table, results)
+    with atomic_path(paths[1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(records[0]) if records else ["table"])
+        writer.writeheader()
+        for record in records:
+            known = {
+                key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()
+            }
+            writer.writerow({**known, "runs": " ".join(record["runs"])})
+    write_json(paths[2], {"table": table.key, "title": table.title, "notes": list(table.notes), "cells": records})
+    save_figure(table_figure(table, results), paths[3])
+    return paths
+
+
+def to_markdown(table: Table, results: Results) -> str:
+    """The table as GitHub Markdown: rows of ours with links, then published rows in italics, then notes."""
+    lines = [f"## {table.key}: {table.title}", "", "| | " + " | ".join(table.columns) + " |"]
+    lines.append("|:--|" + "--:|" * len(table.columns))
+    footnotes: list[str] = []
+    for row in table.rows:
+        cells = [_cell(results.get((row, column)), table.scale, footnotes) for column in table.columns]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    for row, values in table.published.items():
+        shown = [f"*{values[column]:.2f}*" if column in values else "" for column in table.columns]
+        lines.append(f"| *{row}, published* | " + " | ".join(shown) + " |")
+    lines += ["", *(f"- {note}" for note in table.notes)]
+    lines += [f"- ({number}) {text}" for number, text in enumerate(footnotes, start=1)]
+    return "\n".join(lines)
+
+
+def table_figure(table: Table, results: Results) -> Figure:
+    """Ours as points with standard deviations, published values as open diamonds, one panel-wide axis of columns."""
+    figure = new_figure(max(6.0, 0.75 * len(table.columns) + 2.5), 3.8)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#ececec", linewidth=0.6)
+    colours = ("#8a8a8a", "#c8571b", "#1f5a94", "#2e8b57", "#8a4fa3", "#7a5c2e")
+    step = 0.7 / max(1, len(table.rows))
+    for index, row in enumerate(table.rows):
+        found = [(x, results.get((row, column))) for x, column in enumerate(table.columns)]
+        points = [(x, result.spread) for x, result in found if result is not None and result.spread.runs]
+        places = [x + (index - (len(table.rows) - 1) / 2) * step for x, _ in points]
+        means = [table.scale * value.mean for _, value in points]
+        errors = [0.0 if math.isnan(value.std) else table.scale * value.std for _, value in points]
+        colour = colours[index % len(colours)]
+        axes.errorbar(
+            places,
+            means,
+            yerr=errors,
+            fmt="os^vD*"[index % 6],
+            color=colour,
+            markersize=5,
+            capsize=2,
+            linewidth=1,
+            label=row,
+        )
+    for index, (row, values) in enumerate(table.published.items()):
+        at = [(x, values[column]) for x, column in enumerate(table.columns) if column in values]
+        marker = "Dsp"[index % 3]
+        axes.scatter(
+            [x for x, _ in at],
+            [y for _, y in at],
+            marker=marker,
+            facecolors="none",
+            edgecolors="black",
+            s=34,
+            linewidths=0.9,
+            label=f"{row}, published",
+            zorder=3,
+        )
+    axes.set_xticks(range(len(table.columns)), table.columns, rotation=30, ha="right", fontsize=SMALL_SIZE)
+    axes.tick_params(labelsize=SMALL_SIZE)
+    axes.set_xlim(-0.6, len(table.columns) - 0.4)
+    axes.set_title(f"{table.key}: {table.title}", fontsize=TEXT_SIZE)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL_SIZE, frameon=False)
+    return figure
+
+
+def _cell(result: Result | None, scale: float, footnotes: list[str]) -> str:
+    if result is None:
+        return ""
+    links = result.cell.runs
+    mark = ""
+    if result.reason:
+        if result.reason not in footnotes:
+            footnotes.append(result.reason)
+        mark = f" ({footnotes.index(result.reason) + 1})"
+    text = result.spread.text(2, scale)
+    if len(links) == 1:
+        return f"[{text}](runs/{links[0]}){mark}"
+    each = ", ".join(f"[{number}](runs/{name})" for number, name in enumerate(links))
+    return f"{text}{mark}<br>{each}" if links else f"{text}{mark}"
