@@ -6,15 +6,19 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "COVIDRuralDataModule": "dmlm.datamodules.covid_rural",
+    "COVIDxDataModule": "dmlm.datamodules.covidx",
+    "CheXpertDataModule": "dmlm.datamodules.chexpert",
+    "ChestXrayDataModule": "dmlm.datamodules.base",
+    "EdemaSeverityDataModule": "dmlm.datamodules.edema_severity",
+    "EpochSampler": "dmlm.datamodules.samplers",
+    "MIMICCXRDataModule": "dmlm.datamodules.mimic_cxr",
+    "ManifestDataModule": "dmlm.datamodules.manifest",
+    "NIHChestXray14DataModule": "dmlm.datamodules.nih",
+    "OpenIDataModule": "dmlm.datamodules.open_i",
+    "PhantomDataModule": "dmlm.datamodules.phantom",
     "RSNAPneumoniaDataModule": "dmlm.datamodules.rsna",
     "SIIMPneumothoraxDataModule": "dmlm.datamodules.siim",
-    "NIHChestXray14DataModule": "dmlm.datamodules.nih",
-    "COVIDxDataModule": "dmlm.datamodules.covidx",
-    "COVIDRuralDataModule": "dmlm.datamodules.covid_rural",
-    "ChestXrayDataModule": "dmlm.datamodules.base",
-    "EpochSampler": "dmlm.datamodules.samplers",
-    "ManifestDataModule": "dmlm.datamodules.manifest",
-    "PhantomDataModule": "dmlm.datamodules.phantom",
 }
 
 __all__ = sorted(_HOMES)

@@ -197,7 +197,9 @@ def _listed(path: Path | None, rows: Rows) -> list[bool]:
     for line, cell in enumerate(read_columns(path, ("Path",))["Path"], start=2):
         found = _PATH.search(cell)
         if found is None:
-            msg = f"{path}, line {line}: Path '{cell}' ; expected one like train/patient00001/study1/view1_frontal.jpg"
+            msg = (
+                f"{path}, line {line}: Path is '{cell}'; expected one like train/patient00001/study1/view1_frontal.jpg"
+            )
             raise DatasetFormatError(msg)
         listed.add(found.groups())
     return [key in listed for key in zip(rows.parts, rows.patients, rows.studies, rows.files, strict=True)]

@@ -132,8 +132,8 @@ def _policy(base: Path, images: list[str], files: Mapping[str, str], missing: Mi
     absent = [image for image in images if image not in there]
     if absent:
         msg = (
-            f"{base}: {len(absent):,} of {len(images):,} images named by reports are missing, the first is {absent[0]}; "
-            "complete the download, or set data.missing_images to drop"
+            f"{base}: {len(absent):,} of {len(images):,} images named by reports are missing, the first is "
+            f"{absent[0]}; complete the download, or set data.missing_images to drop"
         )
         raise DatasetNotFoundError(msg)
     return "keep"
@@ -180,6 +180,6 @@ def _check_images(root: Path, pairs: list[tuple[OpenIReport, str, str]]) -> None
     owners: dict[str, int] = {}
     for report, image, _ in pairs:
         if image in owners:
-            msg = f"{root}: image '{image}' is named twice, by CXR{owners[image]} and CXR{report.number}; unpack the reports again"
+            msg = f"{root}: image '{image}' is named by CXR{owners[image]} and CXR{report.number}; unpack the reports again"
             raise DatasetFormatError(msg)
         owners[image] = report.number

@@ -1,4 +1,4 @@
-"""Reports of the Indiana University collection (Open-i): one XML per study, in a folder or in the archive as it comes."""
+"""Reports of the Indiana University collection (Open-i): one XML per study, in a folder or in the archive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class OpenIReport:
     Args:
         number: Its number, 1 to 3999.
         sections: Text of each section that is not blank, by name, in the order of the report.
-        major: Indexing by hand (MeSH and RadLex), such as ``"Opacity/lung/base/left"``; ``("normal",)`` without findings.
+        major: Indexing by hand (MeSH and RadLex), such as ``"Opacity/lung/base/left"``; ``("normal",)`` where
+            nothing is found.
         automatic: Terms found by machine.
         images: Identifier and caption of each image.
         license: Licence that the file names.

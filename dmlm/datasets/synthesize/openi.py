@@ -105,7 +105,8 @@ def _xml(number: int, study: PhantomStudy, images: list[str]) -> bytes:
         parent = ElementTree.SubElement(tree, "parentImage", id=image)
         ElementTree.SubElement(parent, "caption").text = "Xray Chest PA and Lateral"
     ElementTree.indent(tree)
-    return ElementTree.tostring(tree, encoding="utf-8", xml_declaration=True)
+    data: bytes = ElementTree.tostring(tree, encoding="utf-8", xml_declaration=True)
+    return data
 
 
 def _terms(study: PhantomStudy) -> list[str]:
