@@ -108,6 +108,7 @@ def prepare_store(
     try:
         with StoreWriter(out, images, size, provenance) as writer:
             before = len(writer.entries)
+            tell(before, len(images), sum(bool(entry.problem) for entry in writer.entries))
             again = [place for place, entry in enumerate(writer.entries) if entry.problem]
             if not writer.finished or again:
                 _check_room(out, (len(images) - before + len(again)) * round(size * size * _TYPICAL_ASPECT))
@@ -135,7 +136,6 @@ def _fill(
 ) -> None:
     """Append what is missing, then try once more what an earlier run skipped."""
     skipped, done = len(again), len(writer.entries)
-    tell(done, len(images), skipped)
     with _pool(workers) as pool:
         for rows in _in_order(pool, [images[k] for k in range(done, len(images))], root, size, workers):
             writer.append(rows)
