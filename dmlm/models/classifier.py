@@ -192,4 +192,5 @@ def sampled_probabilities(
 
 def _entropy(probability: Tensor) -> Tensor:
     """Entropy over the last axis, in nats."""
-    return torch.special.entr(probability).sum(-1)
+    entropy: Tensor = torch.special.entr(probability).sum(-1)
+    return entropy

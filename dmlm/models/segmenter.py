@@ -135,7 +135,7 @@ def freeze_untouched(
     side = encoder.image.image_size
     blank = torch.zeros(1, 1, side, side, dtype=torch.uint8, device=encoder.device)
     with torch.enable_grad():
-        segment(encoder, decoder, blank, features).sum().backward()
+        segment(encoder, decoder, blank, features).sum().backward()  # type: ignore[no-untyped-call]
     for parameter in (*encoder.parameters(), *decoder.parameters()):
         if parameter.grad is None:
             parameter.requires_grad_(False)

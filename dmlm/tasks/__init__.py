@@ -6,6 +6,7 @@ from dmlm.tasks.finetune import load_finetuned
 from dmlm.tasks.grading import EdemaGradingModule
 from dmlm.tasks.optim import OptimConfig
 from dmlm.tasks.pretrain import DMLMPretrainModule
+from dmlm.tasks.segmentation import SegmentationModule
 from dmlm.tasks.zero_shot import ZeroShotModule
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
 
@@ -14,6 +15,7 @@ __all__ = [
     "DMLMPretrainModule",
     "EdemaGradingModule",
     "OptimConfig",
+    "SegmentationModule",
     "TaskModule",
     "ZeroShotConfig",
     "ZeroShotModule",

@@ -17,6 +17,7 @@ from dmlm.models.classifier import (
     HeadTask,
     LabelTask,
     feature_width,
+    freeze_unused,
     gaussian_features,
     sampled_probabilities,
 )
@@ -83,7 +84,7 @@ class ClassificationModule(FineTuneModule):
         bootstrap: int = 1000,
         optim: OptimConfig = OptimConfig(warmup_fraction=0.1),
     ) -> None:
-        super().__init__(encoder, optim, freeze_encoder, features)
+        super().__init__(encoder, optim, freeze_encoder)
         if task == "binary" and num_classes != 1:
             msg = f"task binary has one label, got num_classes {num_classes}: set --model.num_classes 1"
             raise ConfigError(msg)
@@ -93,6 +94,7 @@ class ClassificationModule(FineTuneModule):
             raise ConfigError(msg)
         check_loss_options(uncertain, label_smoothing, class_weights, num_classes)
         self.task, self.num_classes, self.features = task, num_classes, features
+        freeze_unused(encoder, features, freeze_encoder)
         head_task: HeadTask = "multiclass" if task == "multiclass" else "multilabel"
         self.head = ClassifierHead(feature_width(encoder, features), num_classes, head_task, dropout)
         self.label_smoothing, self.uncertain, self.class_weights = label_smoothing, uncertain, class_weights
@@ -120,7 +122,7 @@ class ClassificationModule(FineTuneModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
         """Compute the loss of one batch."""
         image = self._encode(batch["image"])
-        loss = self._loss(self.head(image["features"]), batch["labels"]).mean()
+        loss: torch.Tensor = self._loss(self.head(image["features"]), batch["labels"]).mean()
         self.log("train_loss", loss.detach(), batch_size=len(batch["image"]))
         return loss
 

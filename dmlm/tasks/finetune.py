@@ -13,7 +13,6 @@ from typing_extensions import Self
 
 from dmlm.errors import CheckpointError, ConfigError, MismatchError
 from dmlm.io.atomic import write_json
-from dmlm.models.classifier import FeatureKind, freeze_unused
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.plots.figures import save_figure
 from dmlm.tasks.base import TaskModule
@@ -38,7 +37,6 @@ class FineTuneModule(TaskModule, ABC):
         encoder: The encoder; its text side is kept but not trained.
         optim: Rates and schedule.
         freeze_encoder: Train the head only (linear probe).
-        features: What a head sees of the encoder's distribution head; None where it sees nothing of it.
     """
 
     def __init__(
@@ -46,11 +44,9 @@ class FineTuneModule(TaskModule, ABC):
         encoder: ProbabilisticEncoder,
         optim: OptimConfig,
         freeze_encoder: bool,
-        features: FeatureKind | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.optim_config, self.freeze_encoder = encoder, optim, freeze_encoder
-        freeze_unused(encoder, features, freeze_encoder)
         self.class_names: tuple[str, ...] = ()
         self._parts: list[Columns] = []
 
@@ -146,7 +142,7 @@ class FineTuneModule(TaskModule, ABC):
     def show_figure(self, figure: Figure, name: str) -> Path:
         """Write a figure as ``name.png`` into the run folder, and to TensorBoard where the run has it."""
         for logger in self.trainer.loggers:
-            add = getattr(logger.experiment, "add_figure", None)
+            add = getattr(getattr(logger, "experiment", None), "add_figure", None)
             if add is not None:
                 add(name, figure, global_step=self.global_step, close=False)
         return save_figure(figure, self.run_dir / f"{name}.png")
@@ -156,7 +152,7 @@ class FineTuneModule(TaskModule, ABC):
         from PIL import Image
 
         for logger in self.trainer.loggers:
-            add = getattr(logger.experiment, "add_image", None)
+            add = getattr(getattr(logger, "experiment", None), "add_image", None)
             if add is not None:
                 with Image.open(path) as picture:
                     add(path.stem, np.asarray(picture.convert("RGB")), global_step=self.global_step, dataformats="HWC")

@@ -89,10 +89,8 @@ class EdemaGradingModule(ClassificationModule):
 
     def write_results(self, rows: Columns, validation: Columns | None) -> dict[str, float]:
         """Evaluate and, on the first process, write predictions and figures."""
-        truth, known = (
-            None if part is None else classes_of(torch.from_numpy(part["labels"])).numpy()
-            for part in (rows, validation)
-        )
+        truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
+        known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
         report = grading_report(
             rows["prob"], truth, self.class_names, None if validation is None else validation["prob"], known
         )

@@ -27,7 +27,8 @@ def layer_numbers(tower: nn.Module) -> dict[str, int]:
     if not isinstance(model, nn.Module) or not hasattr(model, "group_matcher"):
         msg = f"optim.layer_decay needs an image encoder of timm, {type(tower).__name__} does not say its layers; use 1"
         raise ConfigError(msg)
-    found: dict[Any, list[str]] = group_parameters(model, model.group_matcher(coarse=False))
+    timm_model: Any = model
+    found: dict[Any, list[str]] = group_parameters(timm_model, timm_model.group_matcher(coarse=False))
     ordered = sorted(found, key=lambda layer: layer if isinstance(layer, tuple) else (layer,))
     return {f"model.{name}": number for number, layer in enumerate(ordered) for name in found[layer]}
 
