@@ -6,9 +6,21 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "AnswerCache": "dmlm.reports.llm.cache",
     "AnswerError": "dmlm.reports.llm.errors",
+    "Chat": "dmlm.reports.llm.chat",
+    "EndpointChat": "dmlm.reports.llm.endpoint",
     "EndpointError": "dmlm.reports.llm.errors",
     "GateError": "dmlm.reports.llm.errors",
+    "LLMEngine": "dmlm.reports.llm.engine",
+    "RateLimiter": "dmlm.reports.llm.limits",
+    "ReportGate": "dmlm.reports.llm.gate",
+    "TransformersChat": "dmlm.reports.llm.local",
+    "add_llm_options": "dmlm.reports.llm.options",
+    "check_destination": "dmlm.reports.llm.gate",
+    "engine_from_options": "dmlm.reports.llm.options",
+    "estimate": "dmlm.reports.llm.estimate",
+    "write_knowledge": "dmlm.reports.llm.define",
 }
 
 __all__ = sorted(_HOMES)

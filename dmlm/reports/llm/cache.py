@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from dmlm.errors import ConfigError
 
@@ -41,7 +42,9 @@ class AnswerCache:
             (version,) = self._database.execute("PRAGMA user_version").fetchone()
             tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             if version not in (0, _VERSION) or (version == 0 and tables - {"answers"}):
-                msg = f"{path}: a cache of another version ({version}, not {_VERSION}) or none; choose another --llm-cache"
+                msg = (
+                    f"{path}: a cache of version {version}, not {_VERSION}, or none at all; choose another --llm-cache"
+                )
                 raise ConfigError(msg)
             self._database.execute(_TABLE)
             self._database.execute(f"PRAGMA user_version = {_VERSION}")
@@ -51,20 +54,25 @@ class AnswerCache:
 
     def get(self, key: bytes) -> str | None:
         """Return the answer of a key; ``None`` if there is none."""
-        with self._lock:
-            row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._run("SELECT answer FROM answers WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
 
     def put(self, key: bytes, answer: str) -> None:
         """Keep an answer."""
         # a lone surrogate cannot be stored
         clean = answer.encode("utf-8", "replace").decode("utf-8")
-        with self._lock:
-            self._database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, clean))
+        self._run("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, clean))
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._database.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+        return int(self._run("SELECT COUNT(*) FROM answers")[0][0])
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            with self._lock:
+                return self._database.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            msg = f"{self.path}: the cache of answers failed ({error}); free the disk or choose another --llm-cache"
+            raise ConfigError(msg) from error
 
     def close(self) -> None:
         """Close the file."""

@@ -90,7 +90,7 @@ class EndpointChat:
                 level += 1
             else:
                 msg = f"{self._host} refused the request (status {response.status}{_code(response.body)})"
-                raise AnswerError(msg, "refused")
+                raise AnswerError(msg, "refused", is_transport=True)
 
     def close(self) -> None:
         """Wake who waits, and close the connections."""

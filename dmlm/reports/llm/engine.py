@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dmlm import __version__
+from dmlm.errors import DMLMError
 from dmlm.reports.builder import with_knowledge
 from dmlm.reports.knowledge import FindingKnowledge, as_knowledge
 from dmlm.reports.llm.answer import Answer, read_answer
@@ -60,7 +61,8 @@ class LLMEngine:
         attempts: How often the model is asked until its answer can be used.
         max_tokens: Longest answer; doubled once for an answer that was cut.
         max_characters: Longest text that is sent.
-        patience: Reports in a row that may fail for the endpoint's fault before the run stops.
+        patience: Reports in a row that may fail for the endpoint's fault before the run stops; for others' faults,
+            four times as many.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class LLMEngine:
         self._cache = cache or AnswerCache(None)
         self._rules = RuleEngine(self.knowledge)
         self._attempts, self._max_tokens, self._max_characters = attempts, max_tokens, max_characters
-        self._patience, self._failed_in_a_row = patience, 0
+        self._patience, self._failed_in_a_row, self._unanswered_in_a_row = patience, 0, 0
+        self._stopped_by: DMLMError | None = None
         self._lock = threading.Lock()
 
     def build(self, study_id: str, text: str) -> ReportRecord:
@@ -92,6 +95,8 @@ class LLMEngine:
             GateError: If the report may not be sent.
             EndpointError: If the model cannot be reached, or failed for several reports in a row.
         """
+        if self._stopped_by is not None:
+            raise self._stopped_by
         by_rules = self._rules.structure(text, study_id)
         if _UNREADABLE & set(by_rules.flags):
             return self._record(by_rules, text)
@@ -99,14 +104,13 @@ class LLMEngine:
         shown = shown_text(text, parts)
         flags = ["text_cut"] if parts != _parts(text) else []
         try:
-            answer = self._answer(text, parts, shown)
+            answer = self._answer(text, parts, shown, expects_some=bool(by_rules.observations))
         except AnswerError as error:
             self._note_failure(error)
             flags += [f"llm_failed_{error.reason}", "read_by_rules"]
             return self._record(replace(by_rules, flags=(*by_rules.flags, *flags)), text)
-        except (EndpointError, GateError):
-            self._chat.close()  # wakes the other threads: what stops one report stops them all
-            raise
+        except (EndpointError, GateError) as error:
+            raise self._stop(error) from None
         if answer.dropped or answer.is_cut:
             flags.append("answer_mended")
         names = [name for name, _, _ in choose_sections(blank_markup(text))]
@@ -140,7 +144,7 @@ class LLMEngine:
     def _key(self, shown: str) -> bytes:
         return answer_key(self.prompt.hash, self._chat.model, shown)
 
-    def _answer(self, text: str, parts: Sequence[tuple[int, int]], shown: str) -> Answer:
+    def _answer(self, text: str, parts: Sequence[tuple[int, int]], shown: str, expects_some: bool) -> Answer:
         key = self._key(shown)
         cached = self._cache.get(key)
         if cached is not None:
@@ -149,14 +153,17 @@ class LLMEngine:
                 self.usage.cached += 1
             return answer
         self._gate.check_report(text)
-        written, answer = self._ask(text, parts, shown)
+        written, answer = self._ask(text, parts, shown, expects_some)
         self._cache.put(key, written)
         with self._lock:
-            self._failed_in_a_row = 0
+            self._failed_in_a_row = self._unanswered_in_a_row = 0
         return answer
 
-    def _ask(self, text: str, parts: Sequence[tuple[int, int]], shown: str) -> tuple[str, Answer]:
-        """Ask until the answer is without fault; then take the best that came, if it says anything."""
+    def _ask(self, text: str, parts: Sequence[tuple[int, int]], shown: str, expects_some: bool) -> tuple[str, Answer]:
+        """Ask until an answer is without fault; otherwise take the one that says most.
+
+        An empty answer, where the rules found something, is asked for once more and then believed.
+        """
         messages = self.prompt.messages(shown)
         best: tuple[str, Answer] | None = None
         turn, limit = list(messages), self._max_tokens
@@ -169,8 +176,13 @@ class LLMEngine:
                 self.usage.tokens_out += reply.tokens_out
             answer = read_answer(reply.text, text, parts, self.knowledge)
             answer = replace(answer, is_cut=answer.is_cut or reply.is_cut)
-            if not answer.faults and not answer.is_cut:
+            is_whole = not answer.faults and not answer.is_cut
+            if is_whole and (answer.observations or not expects_some):
                 return reply.text, answer
+            if is_whole:
+                fault, expects_some = "the list is empty, but the report says something of the image", False
+                turn = [*messages, Message("assistant", reply.text), repair_message(fault)]
+                continue
             if answer.observations and (best is None or len(answer.observations) > len(best[1].observations)):
                 best = reply.text, answer
             if answer.is_cut:
@@ -185,14 +197,22 @@ class LLMEngine:
         return best
 
     def _note_failure(self, error: AnswerError) -> None:
+        """Count a failure; too many in a row are not the reports' fault."""
         with self._lock:
             self.usage.fallbacks += 1
-            self._failed_in_a_row = self._failed_in_a_row + 1 if error.is_transport else 0
-            is_over = self._failed_in_a_row >= self._patience
+            self._failed_in_a_row += 1
+            self._unanswered_in_a_row = self._unanswered_in_a_row + 1 if error.is_transport else 0
+            is_over = self._unanswered_in_a_row >= self._patience or self._failed_in_a_row >= 4 * self._patience
         if is_over:
-            self._chat.close()
-            msg = f"{self._patience} reports in a row got no answer, the last because {error}; continue with --resume"
-            raise EndpointError(msg) from error
+            msg = f"{self._failed_in_a_row} reports in a row failed, the last because {error}; mend it, then --resume"
+            raise self._stop(EndpointError(msg)) from None
+
+    def _stop(self, error: DMLMError) -> DMLMError:
+        """Stop all threads for the reason of the first that had to stop."""
+        with self._lock:
+            self._stopped_by = self._stopped_by or error
+        self._chat.close()  # wakes those that wait
+        return self._stopped_by
 
 
 def shown_text(text: str, parts: Sequence[tuple[int, int]]) -> str:

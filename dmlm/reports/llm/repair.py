@@ -14,6 +14,11 @@ _NAME = re.compile(r"[A-Za-z]+")
 _CLOSERS = {"{": "}", "[": "]"}
 
 
+def without_thoughts(text: str) -> str:
+    """Return an answer without the thoughts that some models write before it, between ``<think>`` and ``</think>``."""
+    return _THOUGHT.sub("", text)
+
+
 class Loaded(NamedTuple):
     """``value`` is the JSON; ``is_cut`` says that its end was missing, so that something may be lost."""
 
@@ -40,7 +45,7 @@ def load_json(text: str) -> Loaded:
     if len(text) > _LONGEST:
         msg = f"it has {len(text)} characters, more than {_LONGEST}"
         raise ValueError(msg)
-    bare = _THOUGHT.sub("", text)
+    bare = without_thoughts(text)
     starts = sorted(place for place in (bare.find("{"), bare.find("[")) if place >= 0)
     if not starts:
         msg = "there is no JSON in it" if bare.strip() else "it is empty"
