@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple, get_args
 
 from dmlm.errors import ReportFormatError
 from dmlm.reports.knowledge import NO_FINDING, FindingKnowledge, as_knowledge
-from dmlm.reports.render import render
+from dmlm.reports.render import render, render_triplets
 from dmlm.reports.schema import Observation, ReportText, Section, StructuredReport
 
-PromptTemplate = Literal["obs_verdict", "full", "verdict", "context"]
+PromptTemplate = Literal["obs_verdict", "full", "verdict", "context", "triplet", "ke_triplet"]
 PROMPT_TEMPLATES: tuple[PromptTemplate, ...] = get_args(PromptTemplate)
 
 _SECTIONS: dict[PromptTemplate, tuple[Section, ...]] = {
@@ -60,14 +60,19 @@ def render_statement(
         observation: The statement.
         template: ``"obs_verdict"``: observation and verdict; ``"full"``: definition and appearance before them, those
             of the finding, or of "No Finding" if it is absent; ``"verdict"``: the verdict alone; ``"context"``:
-            definition and appearance alone (such a text states nothing).
+            definition and appearance alone (such a text states nothing); ``"triplet"`` and ``"ke_triplet"``: as
+            :func:`dmlm.reports.render.render_triplets` writes it, without and with the definition for the name.
         modifiers: Whether severity, side and position are named.
         knowledge: Where definitions come from; the library's by default. A finding without any gets none.
 
     Raises:
         ReportFormatError: If nothing is left to write (``"context"`` of a finding without definition).
     """
-    context = as_knowledge(knowledge).get(NO_FINDING if observation.existence == "absent" else observation.finding)
+    known = as_knowledge(knowledge)
+    if template in ("triplet", "ke_triplet"):
+        alone = StructuredReport(f"statement on {observation.finding}", (observation,))
+        return render_triplets(alone, modifiers, known if template == "ke_triplet" else None)
+    context = known.get(NO_FINDING if observation.existence == "absent" else observation.finding)
     report = StructuredReport(
         study_id=f"statement on {observation.finding}",
         observations=(observation,),

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dmlm.errors import ReportFormatError
-from dmlm.reports.knowledge import canonical_name
+from dmlm.reports.knowledge import FindingKnowledge, canonical_name
 from dmlm.reports.schema import Existence, Observation, ReportText, Section, Span, StructuredReport
-from dmlm.reports.sentences import OBSERVATIONS_HEADER, VERDICT_HEADER, has_question, question, verdict
+from dmlm.reports.sentences import OBSERVATIONS_HEADER, VERDICT_HEADER, has_question, question, triplet, verdict
 
 STRUCTURED_SECTIONS: tuple[Section, ...] = ("definition", "appearance", "observations", "verdict")
 """The paper's four sections, in their order."""
@@ -94,6 +94,38 @@ def render_original(text: str, statements: Sequence[Observation] = ()) -> Report
         msg = "a report's text is blank; leave the study out or give it labels"
         raise ReportFormatError(msg)
     return ReportText(body, (Span("text", 0, len(body)),), tuple(statements))
+
+
+def render_triplets(
+    report: StructuredReport, modifiers: bool = True, knowledge: Mapping[str, FindingKnowledge] | None = None
+) -> ReportText:
+    """Write a report as triplets of entity, position and existence, as one section ``"observations"``.
+
+    ``"pleural effusion, left lower zone, present. pneumothorax, absent."`` The order is that of :func:`render`;
+    severity is not written, and not in ``statements``.
+
+    Args:
+        report: What to write.
+        modifiers: Whether side and position are named.
+        knowledge: Findings whose definition (its first sentence) stands for the name: a knowledge-enhanced triplet.
+
+    Raises:
+        ReportFormatError: If the report has no observation.
+    """
+    order = sorted(report.observations, key=lambda item: _RANK[item.existence])
+    stated = [replace(item, severity=None, evidence=None) for item in order]
+    if not modifiers:
+        stated = [Observation(name, state) for name, state in report.verdicts.items()]
+        stated.sort(key=lambda item: _RANK[item.existence])
+    stated = list(dict.fromkeys(stated))
+    if not stated:
+        msg = f"study '{report.study_id}': no observation to write as a triplet; leave the study out"
+        raise ReportFormatError(msg)
+    known = {} if knowledge is None else knowledge
+    descriptions = [known[item.finding].definition if item.finding in known else "" for item in stated]
+    firsts = [description.partition(". ")[0] for description in descriptions]
+    text = " ".join(triplet(item, modifiers, first) for item, first in zip(stated, firsts, strict=True))
+    return ReportText(text, (Span("observations", 0, len(text)),), tuple(stated))
 
 
 def _check_sections(sections: Collection[Section]) -> None:

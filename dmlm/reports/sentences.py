@@ -56,6 +56,19 @@ def verdict(finding: str, existence: Existence) -> str:
     return f"{finding} is {_STATES[existence]}."
 
 
+def triplet(observation: Observation, modifiers: bool = True, description: str = "") -> str:
+    """Write an observation as entity, position, existence: ``"pleural effusion, left lower zone, present."``.
+
+    Args:
+        observation: What is observed; a triplet has no place for its severity.
+        modifiers: Whether side and position are named.
+        description: What stands for the entity instead of its name (a knowledge-enhanced triplet).
+    """
+    place = [observation.laterality, observation.position] if modifiers else []
+    words = [description.rstrip(".") or entity(observation.finding), " ".join(word for word in place if word)]
+    return f"{', '.join(word for word in words if word)}, {_STATES[observation.existence]}."
+
+
 def entity(finding: str) -> str:
     """Return a finding's name in lower case, acronyms (two capitals or a digit, as in COVID-19) left as they are."""
     return " ".join(word if _is_acronym(word) else word.lower() for word in finding.split(" "))

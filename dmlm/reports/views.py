@@ -14,11 +14,11 @@ import numpy as np
 
 from dmlm.errors import ConfigError, ReportFormatError
 from dmlm.reports.knowledge import load_knowledge
-from dmlm.reports.prompts import render_statement
-from dmlm.reports.render import STRUCTURED_SECTIONS, render, render_original
+from dmlm.reports.prompts import PromptTemplate, render_statement
+from dmlm.reports.render import STRUCTURED_SECTIONS, render, render_original, render_triplets
 from dmlm.reports.schema import Observation, ReportText, Section, StructuredReport
 
-Style = Literal["structured", "original"]
+Style = Literal["structured", "observations_verdict", "triplet", "ke_triplet", "original"]
 DROPPABLE: tuple[Section, ...] = ("definition", "appearance")
 
 
@@ -33,17 +33,22 @@ class TextViews:
     A study without observations is always read as written, and a study without text always as a structured report.
 
     Args:
-        style: ``"structured"``, or ``"original"``: always the free text as written.
+        style: Form of the text, the rows of the paper's Table 6: ``"structured"`` (all four sections);
+            ``"observations_verdict"`` (the last two of them); ``"triplet"`` ("pleural effusion, left lower zone,
+            present."); ``"ke_triplet"`` (the same with the finding's definition for its name); ``"original"`` (the
+            free text as written). Give the prompts of the zero-shot evaluation the same form.
         statement_views: Probability that the text is one statement (an observation and the verdict on its finding)
             instead of the whole report.
         positive_statements: Probability that such a statement is about a present or uncertain finding, where the
             report has both kinds. Reports name far more absent findings than present ones; drawing the kind first
             balances them. Within a kind every finding is equally likely.
-        context_in_statement: Probability that a statement stands after definition and appearance, as in the zero-shot
-            template ``"full"``; otherwise it is written as in ``"obs_verdict"``.
+        context_in_statement: Probability that a structured statement stands after definition and appearance, as in
+            the zero-shot template ``"full"``; otherwise it is written as in ``"obs_verdict"``.
         modifier_dropout: Probability that a statement leaves out severity, side and position, as zero-shot prompts do.
-        section_dropout: Probability per section (``definition``, ``appearance``) that a whole report goes without it.
-            They are constants per finding: where they can be read, they give the verdict away.
+        section_dropout: Probability per section (``definition``, ``appearance``) that a structured report goes without
+            it. They are constants per finding: where they can be read, they give the verdict away.
+        further_statements: How many further statements of each report take part in alignment beside its text. They
+            cost little, since equal ones are encoded once, and tell each image about more of its findings per step.
         max_defined: At most this many findings of a whole report are defined and described.
         knowledge: YAML file with texts of your own for the context of statements; the library's by default. Give the
             same to the prompts.
@@ -58,12 +63,13 @@ class TextViews:
     context_in_statement: float = 0.25
     modifier_dropout: float = 0.5
     section_dropout: Mapping[str, float] = dataclasses.field(default_factory=_default_dropout)
+    further_statements: int = 0
     max_defined: int = 3
     knowledge: str | None = None
 
     def __post_init__(self) -> None:
         if self.style not in get_args(Style):
-            msg = f"style of the text views must be {' or '.join(get_args(Style))}; got '{self.style}'"
+            msg = f"style of the text views must be {', '.join(get_args(Style))}; got '{self.style}'"
             raise ConfigError(msg)
         for name in ("statement_views", "positive_statements", "context_in_statement", "modifier_dropout"):
             _probability(name, getattr(self, name))
@@ -72,6 +78,9 @@ class TextViews:
                 msg = f"section_dropout names '{section}'; only {' and '.join(DROPPABLE)} can be dropped"
                 raise ConfigError(msg)
             _probability(f"section_dropout.{section}", value)
+        if self.further_statements < 0:
+            msg = f"further_statements must be 0 or more, got {self.further_statements}"
+            raise ConfigError(msg)
         if self.max_defined < 1:
             msg = f"max_defined must be at least 1, got {self.max_defined}; to drop definitions use section_dropout"
             raise ConfigError(msg)
@@ -94,8 +103,23 @@ class TextViews:
             return self._original(report, text)
         if rng.random() < self.statement_views:
             return self._statement(report, rng)
+        if self.style not in ("structured", "original"):
+            return self._whole(report)
         kept = tuple(name for name in STRUCTURED_SECTIONS if rng.random() >= self.section_dropout.get(name, 0.0))
         return render(report, kept, max_defined=self.max_defined)
+
+    def statement(self, report: StructuredReport, text: str, rng: np.random.Generator) -> ReportText:
+        """Draw one statement of a study; a study that is read as written gives its text.
+
+        Args:
+            report: The report as records.
+            text: The report as written, ``""`` where there is none.
+            rng: Source of randomness; the same state gives the same statement.
+
+        Raises:
+            ReportFormatError: If the study has neither observations nor text.
+        """
+        return self._original(report, text) if self._is_original(report, text) else self._statement(report, rng)
 
     def full(self, report: StructuredReport, text: str) -> ReportText:
         """Return the whole report, always the same; for validation, retrieval and inspection.
@@ -109,7 +133,14 @@ class TextViews:
         """
         if self._is_original(report, text):
             return self._original(report, text)
-        return render(report, max_defined=self.max_defined)
+        return self._whole(report)
+
+    def _whole(self, report: StructuredReport) -> ReportText:
+        if self.style == "triplet" or self.style == "ke_triplet":
+            knowledge = load_knowledge(self.knowledge) if self.style == "ke_triplet" else None
+            return render_triplets(report, knowledge=knowledge)
+        sections = ("observations", "verdict") if self.style == "observations_verdict" else STRUCTURED_SECTIONS
+        return render(report, sections, max_defined=self.max_defined)
 
     def _is_original(self, report: StructuredReport, text: str) -> bool:
         return not report.observations or (self.style == "original" and bool(text.strip()))
@@ -122,7 +153,11 @@ class TextViews:
 
     def _statement(self, report: StructuredReport, rng: np.random.Generator) -> ReportText:
         observation = self._draw(report, rng)
-        template: Literal["full", "obs_verdict"] = "full" if rng.random() < self.context_in_statement else "obs_verdict"
+        template: PromptTemplate = "full" if rng.random() < self.context_in_statement else "obs_verdict"
+        if self.style == "triplet" or self.style == "ke_triplet":
+            template = self.style
+        elif self.style == "observations_verdict":
+            template = "obs_verdict"
         modifiers = bool(rng.random() >= self.modifier_dropout)
         return render_statement(observation, template, modifiers, load_knowledge(self.knowledge))
 

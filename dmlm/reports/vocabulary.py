@@ -19,11 +19,12 @@ from pathlib import Path
 
 from dmlm.io.atomic import write_text
 from dmlm.reports.knowledge import load_knowledge
-from dmlm.reports.prompts import PROMPT_TEMPLATES, render_statement
+from dmlm.reports.prompts import PromptTemplate, render_statement
 from dmlm.reports.schema import EXISTENCES, LATERALITIES, SEVERITIES, Observation
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CHARACTERS = string.ascii_lowercase + string.digits + string.punctuation + "°±µ×–—‘’“”•"  # noqa: RUF001 - as reports write them
+_TEMPLATES: tuple[PromptTemplate, ...] = ("obs_verdict", "full", "verdict", "context")
 MIN_SHARED = 4
 """Fewest different words that a shared piece must occur in."""
 
@@ -39,7 +40,7 @@ def corpus() -> Iterator[str]:
     """Yield our own texts: names and texts of all findings, statements in all forms, and the phrases."""
     for finding in load_knowledge().values():
         yield from (finding.name, *finding.synonyms)
-        for existence, template in itertools.product(EXISTENCES, PROMPT_TEMPLATES):
+        for existence, template in itertools.product(EXISTENCES, _TEMPLATES):
             yield render_statement(Observation(finding.name, existence), template).text
         for side, severity in itertools.product(LATERALITIES, SEVERITIES):
             yield render_statement(Observation(finding.name, "present", side, "lower zone", severity)).text

@@ -12,12 +12,15 @@ def test_templates():
     own, none = CONTEXT.format(known), CONTEXT.format(load_knowledge()["No Finding"])
     yes = "Observations: Is there pneumothorax? Yes. Verdict: Pneumothorax is present."
     no = "Observations: Is there pneumothorax? No. Verdict: Pneumothorax is absent."
+    first = known.definition.split(".")[0]
     prompts = zero_shot_prompts("pneumothorax", PROMPT_TEMPLATES)
     assert [(name, positive.text, negative.text) for name, positive, negative in prompts] == [
         ("obs_verdict", yes, no),
         ("full", f"{own} {yes}", f"{none} {no}"),
         ("verdict", "Verdict: Pneumothorax is present.", "Verdict: Pneumothorax is absent."),
         ("context", own, none),
+        ("triplet", "pneumothorax, present.", "pneumothorax, absent."),
+        ("ke_triplet", f"{first}, present.", f"{first}, absent."),
     ]
     assert prompts[0].positive.statements == (Observation("Pneumothorax", "present"),)
     assert prompts[1].negative.statements == (Observation("Pneumothorax", "absent"),)

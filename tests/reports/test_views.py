@@ -14,6 +14,7 @@ from dmlm.reports import (
     zero_shot_prompts,
 )
 from dmlm.reports.prompts import render_statement
+from dmlm.reports.render import render_triplets
 
 REPORT = with_knowledge(
     StructuredReport(
@@ -112,7 +113,7 @@ def test_own_knowledge_reaches_statements(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"style": "free"}, "structured or original; got 'free'"),
+        ({"style": "free"}, "ke_triplet, original; got 'free'"),
         ({"statement_views": 1.5}, "statement_views must be a probability"),
         ({"positive_statements": -0.1}, "positive_statements must be a probability"),
         ({"section_dropout": {"verdict": 0.1}}, "only definition and appearance can be dropped"),
@@ -123,3 +124,50 @@ def test_own_knowledge_reaches_statements(tmp_path):
 def test_validation(arguments, complaint):
     with pytest.raises(ConfigError, match=complaint):
         TextViews(**arguments)
+
+
+STYLES = {
+    "observations_verdict": "Observations: Is there a moderate pleural effusion on the left in the lower zone? Yes. ",
+    "triplet": "pleural effusion, left lower zone, present. pneumonia, possible. pleural effusion, right, absent. ",
+    "ke_triplet": "Pleural effusion is ",
+    "original": "Moderate left effusion, perhaps pneumonia.",
+    "structured": "Definition: Pleural effusion is ",
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_styles_of_table_6(style):
+    views = TextViews(style=style, statement_views=0.0, section_dropout={})
+    text = views.full(REPORT, TEXT)
+    assert text.text.startswith(STYLES[style])
+    assert views.sample(REPORT, TEXT, np.random.default_rng(0)) == text
+    assert {item.finding for item in text.statements} == set(REPORT.verdicts)
+    for span in text.spans:
+        assert text.text[span.start : span.end].strip()
+    assert ("Radiographic characteristics:" in text.text) == (style == "structured")
+
+
+@pytest.mark.parametrize(("style", "template"), [("triplet", "triplet"), ("ke_triplet", "ke_triplet")])
+def test_statements_of_triplets_are_the_prompts(style, template):
+    texts = draw(TextViews(style=style, statement_views=1.0, modifier_dropout=1.0))
+    prompts = {
+        (prompt.positive if state == "present" else prompt.negative).text
+        for finding, state in REPORT.verdicts.items()
+        if state != "uncertain"
+        for prompt in zero_shot_prompts(finding, (template,))
+    }
+    assert prompts < {text.text for text in texts}
+    assert len({text.text for text in texts} - prompts) == 1  # the uncertain one
+    assert all(item.severity is None for text in texts for item in text.statements)
+
+
+def test_knowledge_enhanced_triplets_use_the_first_sentence_of_a_users_definition(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("findings: {Pleural Effusion: {definition: Water in the chest. It is common.}}")
+    text = TextViews(style="ke_triplet", knowledge=str(path)).full(REPORT, TEXT).text
+    assert text.startswith("Water in the chest, left lower zone, present. ")
+
+
+def test_a_triplet_needs_an_observation():
+    with pytest.raises(ReportFormatError, match="no observation"):
+        render_triplets(StructuredReport("s", ()))
