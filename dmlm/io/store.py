@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.errors import DatasetFormatError, ImageReadError
+from dmlm.io.store_check import check_shards
 from dmlm.io.store_format import INDEX, read_header, read_index
-from dmlm.io.store_writer import check_shards
 
 _DIGEST_BYTES = 8
 

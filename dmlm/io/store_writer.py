@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import zlib
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from dmlm import __version__
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.io.atomic import atomic_path, write_json
+from dmlm.io.store_check import check_shards, file_digest
 from dmlm.io.store_format import (
     COLUMNS,
     FORMAT,
@@ -32,8 +32,6 @@ from dmlm.io.store_format import (
     read_index,
     shard_name,
 )
-
-_CHUNK = 8 << 20
 
 
 class StoreWriter:
@@ -80,7 +78,11 @@ class StoreWriter:
         self._shard, self._filled = 0, 0
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(folder)
-        self.finished = self._open()
+        try:
+            self.finished = self._open()
+        except BaseException:
+            self._unlock()
+            raise
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -93,8 +95,7 @@ class StoreWriter:
             if file is not None:
                 with contextlib.suppress(OSError):  # a full disk was told already; what is left over is cut off later
                     file.close()
-        if self._lock is not None:
-            os.close(self._lock)
+        self._unlock()
 
     def append(self, rows: Sequence[NDArray[np.uint8] | str]) -> None:
         """Add the next images and commit them.
@@ -151,7 +152,7 @@ class StoreWriter:
             "skipped": sum(bool(entry.problem) for entry in self.entries),
             "dmlm": __version__,
             "provenance": self._provenance,
-            "index_sha256": _sha256(self.folder / INDEX),
+            "index_sha256": file_digest(self.folder / INDEX),
             "shards": shards,
         }
         write_json(self.folder / STORE, header)
@@ -163,6 +164,7 @@ class StoreWriter:
         write_json(self.folder / PLAN, {**self._plan, "provenance": self._provenance})
         (self.folder / STORE).unlink(missing_ok=True)
         self.finished = False
+        self._cut()
 
     def _open(self) -> bool:
         """Find out how far the store is and cut off what was not committed."""
@@ -186,6 +188,11 @@ class StoreWriter:
         else:
             self._cut()
         return done
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _read_plan(self) -> dict[str, Any]:
         path = self.folder / PLAN
@@ -255,45 +262,6 @@ class StoreWriter:
         if file is not None:
             file.flush()
             os.fsync(file.fileno())
-
-
-def check_shards(folder: Path, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Read every shard once, compare each image with its checksum, and digest the shard.
-
-    Returns:
-        For each shard ``file``, ``bytes`` and ``sha256``.
-
-    Raises:
-        DatasetFormatError: If an image differs from its checksum, or is missing.
-    """
-    ordered: dict[int, list[Entry]] = {}
-    for entry in entries:
-        if not entry.problem:
-            ordered.setdefault(entry.shard, []).append(entry)
-    shards = []
-    for shard, part in sorted(ordered.items()):
-        path, digest, length = folder / shard_name(shard), hashlib.sha256(), 0
-        with path.open("rb") as file:
-            for entry in sorted(part, key=lambda entry: entry.offset):
-                data = file.read(entry.length)
-                if entry.offset != length or len(data) != entry.length or zlib.crc32(data) != entry.crc32:
-                    msg = (
-                        f"{path}: the pixels of image '{entry.image}' differ from their checksum; the disk or a copy "
-                        f"damaged them: delete {folder} and prepare again"
-                    )
-                    raise DatasetFormatError(msg)
-                digest.update(data)
-                length += len(data)
-        shards.append({"file": path.name, "bytes": length, "sha256": digest.hexdigest()})
-    return shards
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _locked(folder: Path) -> int | None:
