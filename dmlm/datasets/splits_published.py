@@ -82,7 +82,8 @@ def _shares(counts: NDArray[np.int64], total: int, generator: np.random.RandomSt
         chosen = generator.choice(tied, size=min(len(tied), left), replace=False)
         shares[chosen] += 1
         left -= len(chosen)
-    return shares.astype(np.int64)
+    whole: NDArray[np.int64] = shares.astype(np.int64)
+    return whole
 
 
 def with_val(table: StudyTable, plan: SplitPlan) -> Places:
