@@ -19,7 +19,7 @@ _HOMES = {
     "add_llm_options": "dmlm.reports.llm.options",
     "check_destination": "dmlm.reports.llm.gate",
     "engine_from_options": "dmlm.reports.llm.options",
-    "estimate": "dmlm.reports.llm.estimate",
+    "estimate": "dmlm.reports.llm.cost",
     "write_knowledge": "dmlm.reports.llm.define",
 }
 

@@ -95,6 +95,7 @@ class EndpointChat:
     def close(self) -> None:
         """Wake who waits, and close the connections."""
         self._stopped.set()
+        self._limiter.stop()
         self._client.close()
 
     def _send(self, payload: Mapping[str, Any], tokens_in: int, max_tokens: int) -> Response:
@@ -102,6 +103,8 @@ class EndpointChat:
         booked = tokens_in + min(max_tokens, 256)
         for attempt in range(self._retries + 1):
             self._limiter.wait(booked)
+            if self._stopped.is_set():
+                break
             asked: float | None = None
             try:
                 response = self._client.post(payload)
@@ -117,11 +120,11 @@ class EndpointChat:
                 self._stop_if_final(response)
                 reason, is_last = f"status {response.status}", attempt == self._retries
                 asked = retry_after(response.retry_after)
-            if self._stopped.is_set():
-                break
             if not is_last:
                 self._wait(attempt, asked)
                 continue
+            if self._stopped.is_set():
+                break
             if reason == "connect":
                 msg = f"nothing answers at {self._host}; start the server or check --endpoint, then run with --resume"
                 raise EndpointError(msg)

@@ -117,7 +117,8 @@ class JsonClient:
         except httpx.TimeoutException as error:
             fault = "connect" if isinstance(error, httpx.ConnectTimeout) else "timeout"
             raise TransferError(fault) from None
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        # RuntimeError: another thread closed the client
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
             fault = "connect" if isinstance(error, (httpx.ConnectError, httpx.ProxyError)) else "closed"
             raise TransferError(fault) from None
         return Response(response.status_code, _decoded(raw), response.headers.get("Retry-After"))

@@ -21,7 +21,7 @@ class RateLimiter:
         requests_per_minute: Limit of requests; ``None`` for none.
         tokens_per_minute: Limit of tokens, read and written together; ``None`` for none.
         clock: Seconds that only grow.
-        sleep: How to wait.
+        sleep: How to wait; by default in a way that :meth:`stop` ends.
     """
 
     def __init__(
@@ -29,11 +29,12 @@ class RateLimiter:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._seconds_per_request = 60 / requests_per_minute if requests_per_minute else 0.0
         self._seconds_per_token = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._clock, self._sleep = clock, sleep
+        self._stopped = threading.Event()
+        self._clock, self._sleep = clock, sleep or self._stopped.wait
         self._lock = threading.Lock()
         self._requests_free = self._tokens_free = self._paused_until = -math.inf
 
@@ -48,7 +49,7 @@ class RateLimiter:
             self._requests_free = start + self._seconds_per_request
             self._tokens_free = start + self._seconds_per_token * tokens
         # a pause that another thread asks for while this one sleeps holds for it too
-        while (left := max(start, self._paused_until) - self._clock()) > 0:
+        while not self._stopped.is_set() and (left := max(start, self._paused_until) - self._clock()) > 0:
             self._sleep(left)
 
     def correct(self, tokens: int) -> None:
@@ -60,6 +61,10 @@ class RateLimiter:
         """Let no request start for a while, because the endpoint asked for it."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
+
+    def stop(self) -> None:
+        """Let nobody wait any more, because nothing more will be sent."""
+        self._stopped.set()
 
 
 def backoff(attempt: int, rng: random.Random, first: float = 1.0, longest: float = 60.0) -> float:
