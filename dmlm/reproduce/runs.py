@@ -124,6 +124,8 @@ def perform(run: Run, out: Path) -> Status:
     Returns:
         Its new state.
     """
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
     from dmlm import cli
 
     folder = folder_of(out, run.name)
@@ -140,7 +142,7 @@ def perform(run: Run, out: Path) -> Status:
             read_metrics(folder)
         else:
             best_checkpoint(folder)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SIGTERMException):
         put_status(folder, Status("planned", "", old.seconds + time.monotonic() - started, old.attempts + 1))
         raise
     except DMLMError as error:

@@ -48,7 +48,7 @@ class Scale:
     @property
     def image_size(self) -> int:
         """Height and width of all images, in pixels."""
-        return {"smoke": 96, "trial": 160, "paper": 224}[self.budget]
+        return {"smoke": 64, "trial": 160, "paper": 224}[self.budget]
 
     def encoder(self, start: Start) -> dict[str, Any]:
         """Configuration of the encoder that a row starts from; the text side of the first two is never trained."""
@@ -80,6 +80,8 @@ class Scale:
 
     def pretrain_model(self) -> dict[str, Any]:
         """Configuration of the pre-training task."""
+        image: dict[str, Any]
+        text: dict[str, Any]
         if self.is_paper:
             text = _text("emilyalsentzer/Bio_ClinicalBERT", pretrained=True, max_length=512)
             image = _timm("vit_base_patch16_224", 224, pretrained=True)
@@ -116,7 +118,7 @@ class Scale:
     def pretrain_trainer(self) -> dict[str, Any]:
         """Trainer options of pre-training."""
         length: dict[str, Any] = {
-            "smoke": {"max_epochs": 5},
+            "smoke": {"max_epochs": 4},
             "trial": {"max_steps": 180, "val_check_interval": 60, "check_val_every_n_epoch": None},
             "paper": {"max_epochs": 100},
         }[self.budget]

@@ -56,7 +56,7 @@ PRETRAINING = Source(
     "mimic-cxr",
     "MIMICCXRDataModule",
     {},
-    {"num_train": 900, "num_val": 80, "num_test": 80, "data_seed": 0},
+    {"num_train": 600, "num_val": 60, "num_test": 10, "data_seed": 0},
     "phantoms with reports",
 )
 

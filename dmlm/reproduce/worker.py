@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +24,7 @@ def main(out: Path) -> int:
     Returns:
         0, or 130 after an interrupt.
     """
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     for line in sys.stdin:
         asked = json.loads(line)
@@ -35,13 +38,20 @@ def main(out: Path) -> int:
             os.dup2(file.fileno(), 2)
             try:
                 status = perform(run, out)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 return 130
             sys.stdout.flush()
             sys.stderr.flush()
         answers.write(json.dumps(asdict(status)) + "\n")
         answers.flush()
     return 0
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when the one that started it is gone: nobody would read its answer."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(143)
 
 
 if __name__ == "__main__":
