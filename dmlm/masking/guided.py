@@ -88,8 +88,9 @@ class GuidedMask(ImageMasker):
         return hide_highest(weight.clamp_min(1e-30).log() + gumbel, count).to(context.images.device)
 
     def take_counts(self) -> dict[str, int]:
-        """Return the counts since the last call; see :meth:`ImageMasker.take_counts`."""
-        taken, self.counts = dict(self.counts), Counter()
+        """Return the counts since the last call, 0 for what was met before; see :meth:`ImageMasker.take_counts`."""
+        taken = dict(self.counts)
+        self.counts = Counter(dict.fromkeys(taken, 0))
         return taken
 
     def _ratio(self, relevance: Tensor) -> float:
