@@ -156,7 +156,7 @@ def _joint_chestxray(table: StudyTable, plan: SplitPlan, fold: str) -> NDArray[A
     """
     folds = np.asarray(table.extra["fold"], dtype="<U4")
     if not (folds != "").all():
-        msg = "split 'joint_chestxray' needs the published list with folds: set data.source to joint_chestxray"
+        msg = "split 'joint_chestxray' needs the list with folds: set data.source to joint_chestxray"
         raise ConfigError(msg)
     split = np.where(folds == "TEST", "test", np.where(folds == fold, "val", "train")).astype("<U5")
     _refuse_leaks(table, split, plan)
@@ -193,8 +193,8 @@ def _refuse_leaks(table: StudyTable, split: NDArray[Any], plan: SplitPlan) -> No
     leaking = sorted(patient for patient, names in parts.items() if len(names) > 1)
     if leaking and not plan.allow_leaks:
         msg = (
-            f"{table.root}: split '{plan.name}' puts {len(leaking)} patients into two parts, the first is {leaking[0]}; "
-            "set data.allow_leaks to use it as published, or data.split to ratios"
+            f"{table.root}: split '{plan.name}' puts {len(leaking)} patients into two parts, the first is "
+            f"{leaking[0]}; set data.allow_leaks to use it as published, or data.split to ratios"
         )
         raise ConfigError(msg)
 
@@ -204,4 +204,4 @@ NAMED_SPLITS: Final[Mapping[str, Callable[[StudyTable, SplitPlan], NDArray[Any]]
     **{f"joint_chestxray_fold{fold}": partial(_joint_chestxray, fold=str(fold)) for fold in range(1, 6)},
     "expert_test": _expert_test,
 }
-"""``joint_chestxray`` validates on fold 1, ``joint_chestxray_foldN`` on fold N; ``expert_test`` needs source ``best``."""
+"""``joint_chestxray`` validates on fold 1, ``joint_chestxray_foldN`` on fold N; ``expert_test`` needs ``best``."""
