@@ -55,6 +55,24 @@ def describe_layout(root: Path) -> str:
     return "lists " + ", ".join(path.name for part in _lists(place).values() for path in part.values())
 
 
+def totals_of(root: Path) -> dict[str, int]:
+    """Return the totals of the version that a folder has; nothing for a version that is not in :data:`VERSIONS`."""
+    lists = _lists(_place(root))
+    names = [name for name in lists["train"] if name in VERSIONS]
+    if "" in lists["train"] and "" in lists.get("test", {}):
+        lengths = [len(lists[part][""].read_text(encoding="utf-8-sig").split("\n")) for part in ("train", "test")]
+        # a file may end in a line break or not
+        names = [
+            key
+            for key, sizes in VERSIONS.items()
+            if all(0 <= length - size <= 1 for length, size in zip(lengths, sizes, strict=True))
+        ]
+    if len(names) != 1:
+        return {}
+    train, test = VERSIONS[names[0]]
+    return {"images": train + test, "train images": train, "test images": test}
+
+
 def open_table(root: Path, version: str | None = None, missing_images: MissingImages = "raise") -> StudyTable:
     """Open a version of COVIDx CXR.
 

@@ -42,6 +42,13 @@ HOW_TO_GET: Final = (
     "test_list.txt from the NIH Clinical Center's box, or the Kaggle data set nih-chest-xrays/data"
 )
 
+OPTIONAL_FILES: Final = {
+    "BBox_List_2017.csv": "boxes",
+    "train_val_list.txt": "official split",
+    "test_list.txt": "official split",
+}
+"""Files that not every use needs -> what they are for."""
+
 _SIDE: Final = 1024
 _DEPTH: Final = 4
 

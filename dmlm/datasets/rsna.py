@@ -33,6 +33,9 @@ HOW_TO_GET: Final = (
     "(stage_2_train_images, stage_2_train_labels.csv, stage_2_detailed_class_info.csv)"
 )
 
+OPTIONAL_FILES: Final = {"stage_2_detailed_class_info.csv": "the three classes"}
+"""Files that not every use needs -> what they are for."""
+
 _LABELS: Final = "stage_2_train_labels.csv"
 _CLASS_INFO: Final = "stage_2_detailed_class_info.csv"
 _SIDE: Final = 1024

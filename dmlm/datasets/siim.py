@@ -23,7 +23,16 @@ from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_splits import SplitPlan
 from dmlm.errors import ConfigError, DatasetNotFoundError
 
-__all__ = ["HOW_TO_GET", "LABEL_NAMES", "NAMED_SPLITS", "TOTALS", "describe_layout", "open_table", "recognise"]
+__all__ = [
+    "HOW_TO_GET",
+    "LABEL_NAMES",
+    "NAMED_SPLITS",
+    "TOTALS",
+    "describe_layout",
+    "open_table",
+    "recognise",
+    "totals_of",
+]
 
 LABEL_NAMES: Final = ("Pneumothorax",)
 TOTALS: Final = {"images": 12_047, "Pneumothorax": 2_669}
@@ -39,6 +48,16 @@ def describe_layout(root: Path) -> str:
     """Say in a few words how the data set lies on disk."""
     found = find_layout(root)
     return "" if found is None else f"layout {found[0]} in {found[1].name}/"
+
+
+def totals_of(root: Path) -> dict[str, int]:
+    """Return the totals of a complete copy: of stage 1 training alone where that is all that there is."""
+    found = find_layout(root)
+    if found is not None and found[0] == "A":
+        folders = {entry.name for entry in found[1].iterdir()}
+        if "dicom-images-train" in folders and "dicom-images-test" not in folders:
+            return {"images": 10_675}
+    return dict(TOTALS)
 
 
 def open_table(root: Path, missing_images: MissingImages = "raise") -> StudyTable:
