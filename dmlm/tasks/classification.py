@@ -24,12 +24,14 @@ from dmlm.models.classifier import (
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.tasks.classification_loss import (
     UncertainPolicy,
+    UnknownPolicy,
     balanced_weights,
     check_labels,
     check_loss_options,
     classes_of,
     label_loss,
     resolve_uncertain,
+    resolve_unknown,
 )
 from dmlm.tasks.classification_results import binary_results, multiclass_results, write_label_predictions
 from dmlm.tasks.finetune import FineTuneModule
@@ -54,6 +56,8 @@ class ClassificationModule(FineTuneModule):
         label_smoothing: Share of each target that is spread evenly, 0..1.
         uncertain: What the training label -1 counts as: ``ignore``, ``zeros``, ``ones`` or ``chexpert_mixed``
             (:func:`dmlm.tasks.classification_loss.resolve_uncertain`). Metrics leave uncertain labels out.
+        unknown: What a label that is not known (nan, such as a blank of CheXpert) counts as, in training and
+            evaluation: ``ignore`` or ``zeros``.
         mc_samples: Samples of the image's distribution over which probabilities are averaged in evaluation; 0 takes the
             mean of the distribution.
         threshold: Rule of the decisions in ``predictions.csv``; every rule is in ``metrics.json``.
@@ -79,6 +83,7 @@ class ClassificationModule(FineTuneModule):
         class_weights: Literal["balanced"] | list[float] | None = None,
         label_smoothing: float = 0.0,
         uncertain: UncertainPolicy = "ignore",
+        unknown: UnknownPolicy = "ignore",
         mc_samples: int = 0,
         threshold: ThresholdRule = "best_f1_val",
         bootstrap: int = 1000,
@@ -92,12 +97,13 @@ class ClassificationModule(FineTuneModule):
             got = f"{mc_samples}, {bootstrap} with features {features}"
             msg = f"mc_samples (with features mean or mean_std) and bootstrap must be 0 or more, got {got}"
             raise ConfigError(msg)
-        check_loss_options(uncertain, label_smoothing, class_weights, num_classes)
+        check_loss_options(uncertain, unknown, label_smoothing, class_weights, num_classes)
         self.task, self.num_classes, self.features = task, num_classes, features
         freeze_unused(encoder, features, freeze_encoder)
         head_task: HeadTask = "multiclass" if task == "multiclass" else "multilabel"
         self.head = ClassifierHead(feature_width(encoder, features), num_classes, head_task, dropout)
         self.label_smoothing, self.uncertain, self.class_weights = label_smoothing, uncertain, class_weights
+        self.unknown = unknown
         self.mc_samples, self.threshold_rule, self.bootstrap = mc_samples, threshold, bootstrap
         given = class_weights if isinstance(class_weights, (list, tuple)) else [1.0] * num_classes
         self.register_buffer("class_weight", torch.tensor(given, dtype=torch.float32))
@@ -116,7 +122,7 @@ class ClassificationModule(FineTuneModule):
                 check_labels(dataset.labels, self.class_names, self.task, f"{split} split")
         if stage == "fit" and self.class_weights == "balanced" and datamodule is not None:
             labels = torch.from_numpy(np.array(datamodule.train_dataset.labels))
-            known = resolve_uncertain(labels, self.class_names, self.uncertain).numpy()
+            known = resolve_uncertain(resolve_unknown(labels, self.unknown), self.class_names, self.uncertain).numpy()
             self.class_weight.copy_(balanced_weights(known, self.class_names, self.head.task))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
@@ -163,7 +169,7 @@ class ClassificationModule(FineTuneModule):
         return {
             "index": batch["index"].cpu().numpy(),
             **rows,
-            "labels": batch["labels"].cpu().numpy(),
+            "labels": resolve_unknown(batch["labels"], self.unknown).cpu().numpy(),
             "loss_sum": loss.total.double().cpu().numpy(),
             "loss_weight": loss.weight.double().cpu().numpy(),
             "study_id": list(batch["study_id"]),
@@ -212,5 +218,5 @@ class ClassificationModule(FineTuneModule):
         return {"features": gaussian_features(gaussian, self.features), "gaussian": gaussian}
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:  # noqa: ANN401
-        known = resolve_uncertain(labels, self.class_names, self.uncertain)
+        known = resolve_uncertain(resolve_unknown(labels, self.unknown), self.class_names, self.uncertain)
         return label_loss(logits, known, self.head.task, self.class_weight, self.label_smoothing)

@@ -17,6 +17,7 @@ from dmlm.models.classifier import HeadTask
 from dmlm.reports import canonical_name
 
 UncertainPolicy = Literal["ignore", "zeros", "ones", "chexpert_mixed"]
+UnknownPolicy = Literal["ignore", "zeros"]
 
 _MIXED_ONES = ("Atelectasis", "Edema", "Pleural Effusion")
 """Findings whose uncertain label counts as present in GLoRIA's and MGCA's mapping; all others count as absent."""
@@ -57,6 +58,14 @@ def resolve_uncertain(labels: Tensor, names: Sequence[str], policy: UncertainPol
     else:
         value = torch.full_like(labels, {"ignore": torch.nan, "zeros": 0.0, "ones": 1.0}[policy])
     return torch.where(labels == -1, value, labels)
+
+
+def resolve_unknown(labels: Tensor, policy: UnknownPolicy) -> Tensor:
+    """Replace the labels that are not known (nan): ``ignore`` leaves them, ``zeros`` calls them absent.
+
+    CheXpert leaves blank what its report does not mention; GLoRIA, MGCA and most others train on that as absent.
+    """
+    return torch.nan_to_num(labels, nan=0.0) if policy == "zeros" else labels
 
 
 def classes_of(labels: Tensor) -> Tensor:
@@ -152,7 +161,9 @@ def check_labels(labels: NDArray[np.float32], names: Sequence[str], task: str, s
         warnings.warn(f"{split}: no positive case of {', '.join(missing)}", stacklevel=2)
 
 
-def check_loss_options(policy: str, smoothing: float, weights: str | Sequence[float] | None, num_classes: int) -> None:
+def check_loss_options(
+    policy: str, unknown: str, smoothing: float, weights: str | Sequence[float] | None, num_classes: int
+) -> None:
     """Refuse options of the loss that cannot work.
 
     Raises:
@@ -160,6 +171,9 @@ def check_loss_options(policy: str, smoothing: float, weights: str | Sequence[fl
     """
     if policy not in get_args(UncertainPolicy):
         msg = f"uncertain must be one of {', '.join(get_args(UncertainPolicy))}, got '{policy}'"
+        raise ConfigError(msg)
+    if unknown not in get_args(UnknownPolicy):
+        msg = f"unknown must be one of {', '.join(get_args(UnknownPolicy))}, got '{unknown}'"
         raise ConfigError(msg)
     if not 0 <= smoothing < 1:
         msg = f"label_smoothing must be in [0, 1), got {smoothing}"

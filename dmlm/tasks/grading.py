@@ -70,6 +70,7 @@ class EdemaGradingModule(ClassificationModule):
             class_weights,
             label_smoothing,
             "ignore",
+            "ignore",
             mc_samples,
             threshold,
             bootstrap,

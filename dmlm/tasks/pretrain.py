@@ -14,7 +14,7 @@ from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker, text_
 from dmlm.models.centering import center_statements
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
-from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Views
+from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Statements, Views
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
 from dmlm.tasks.optim import OptimConfig, configure
@@ -157,6 +157,25 @@ class DMLMPretrainModule(ZeroShotTask):
             text_facts=torch.from_numpy(facts[1]).to(device),
             text_keys=torch.tensor([_key(text.text) for text in texts], device=device),
             targets=targets,
+            statements=self._draw_statements(batch, rng),
+        )
+
+    def _draw_statements(self, batch: dict[str, Any], rng: np.random.Generator) -> Statements | None:
+        """Draw further statements of every report; equal ones are tokenised and encoded once."""
+        rounds = range(self.views.further_statements if self.objective.config.masked_weight < 1 else 0)
+        studies = list(zip(batch["report"], batch["text"], strict=True))
+        texts = [self.views.statement(report, text, rng) for _ in rounds for report, text in studies]
+        if not texts:
+            return None
+        device = batch["image"].device
+        different = {text.text: text for text in texts}
+        row_of = {text: row for row, text in enumerate(different)}
+        facts = np.stack([encode_facts(text.statements) for text in texts])
+        return Statements(
+            tokens=self.encoder.tokenize(list(different.values())).to(device),
+            rows=torch.tensor([row_of[text.text] for text in texts], device=device),
+            facts=torch.from_numpy(facts).to(device),
+            keys=torch.tensor([_key(text.text) for text in texts], device=device),
         )
 
     @property

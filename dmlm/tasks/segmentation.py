@@ -35,7 +35,7 @@ class SegmentationModule(FineTuneModule):
             distributions (``mean``, for ``setr`` only).
         width: Channels inside the decoder.
         freeze_encoder: Train the decoder only.
-        loss: ``dice_bce``, ``focal`` or ``focal_dice``.
+        loss: ``dice_bce``, ``bce``, ``focal`` or ``focal_dice`` (:func:`dmlm.tasks.segmentation_loss.mask_loss`).
         threshold: A pixel is answered where its probability is at least this.
         mc_samples: With features ``mean``: samples of the patches' distributions over which probabilities are averaged
             in evaluation; 0 takes the means.

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SegmentationLoss = Literal["dice_bce", "focal", "focal_dice"]
+SegmentationLoss = Literal["dice_bce", "bce", "focal", "focal_dice"]
 
 
 def mask_loss(logits: Tensor, masks: Tensor, kind: SegmentationLoss = "dice_bce") -> Tensor:
     """Loss of each image, mean over its masks, float32 ``(B,)``.
 
-    ``dice_bce``: soft Dice loss plus binary cross-entropy (MedKLIP). ``focal``: focal loss with exponent 2 (Lin et al.
+    ``dice_bce``: soft Dice loss plus binary cross-entropy (MedKLIP). ``bce``: the latter alone (BenchX). ``focal``: focal loss with exponent 2 (Lin et al.
     2017, Eq. 4). ``focal_dice``: ten times the focal loss minus the logarithm of the soft Dice (MGCA).
 
     Args:
@@ -24,10 +24,10 @@ def mask_loss(logits: Tensor, masks: Tensor, kind: SegmentationLoss = "dice_bce"
     """
     logits, masks = logits.float(), masks.float()
     pixels = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    if kind != "dice_bce":
+    if kind.startswith("focal"):
         pixels = (1 - torch.exp(-pixels)).square() * pixels  # exp(-cross-entropy) is the probability of the truth
     plane = pixels.mean((2, 3))
-    if kind == "focal":
+    if kind in ("bce", "focal"):
         return plane.mean(1)
     dice = soft_dice(torch.sigmoid(logits), masks)
     each = plane + 1 - dice if kind == "dice_bce" else 10 * plane - torch.log(dice)
