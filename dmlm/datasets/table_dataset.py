@@ -14,6 +14,7 @@ from dmlm.datasets.transforms import Transform
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.io.images import read_grey
 from dmlm.reports.builder import from_labels
+from dmlm.reports.located import with_boxes
 from dmlm.reports.schema import StructuredReport
 
 
@@ -43,7 +44,8 @@ class TableDataset(ChestXrayDataset):
     """Rows of a data set's table.
 
     The structured report of a study is the one that ``reports`` holds; without it, one made from the row's known
-    labels; a study with neither has an empty one (``source="text"``) and its text stands for itself.
+    labels and boxes (which say side and zone); a study with neither has an empty one (``source="text"``) and its text
+    stands for itself.
 
     Args:
         table: The rows, all of them samples.
@@ -129,7 +131,8 @@ class TableDataset(ChestXrayDataset):
         labels = self.table.labels[index]
         if np.isnan(labels).all():
             return StructuredReport(study, (), source="text")
-        return from_labels(study, dict(zip(self.table.label_names, labels.tolist(), strict=True)))
+        report = from_labels(study, dict(zip(self.table.label_names, labels.tolist(), strict=True)))
+        return with_boxes(report, self.table.extra["boxes"][index]) if "boxes" in self.table.extra else report
 
     def _masks(self, index: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the masks on the grid of the image: a store or a scaled JPEG has fewer pixels than the mask."""
