@@ -14,8 +14,9 @@ SegmentationLoss = Literal["dice_bce", "bce", "focal", "focal_dice"]
 def mask_loss(logits: Tensor, masks: Tensor, kind: SegmentationLoss = "dice_bce") -> Tensor:
     """Loss of each image, mean over its masks, float32 ``(B,)``.
 
-    ``dice_bce``: soft Dice loss plus binary cross-entropy (MedKLIP). ``bce``: the latter alone (BenchX). ``focal``: focal loss with exponent 2 (Lin et al.
-    2017, Eq. 4). ``focal_dice``: ten times the focal loss minus the logarithm of the soft Dice (MGCA).
+    ``dice_bce``: soft Dice loss plus binary cross-entropy (MedKLIP). ``bce``: the latter alone (BenchX). ``focal``:
+    focal loss with exponent 2 (Lin et al. 2017, Eq. 4). ``focal_dice``: ten times the focal loss minus the logarithm of
+    the soft Dice (MGCA).
 
     Args:
         logits: ``(B, M, H, W)``.
