@@ -23,7 +23,7 @@ Train and evaluate (a Lightning Trainer; every option can be in a YAML file):
   fit        train: pre-train, fine-tune, or resume a run; tests the best weights at the end
   validate   run the validation set
   test       run the test set; writes metrics.json and predictions.csv into the run folder
-  predict    predict for new images
+  predict    predict the test set of a data module; with --images, a folder of image or DICOM files
 
 Prepare:
   data       prepare, check and synthesize data sets (dmlm data --help)
@@ -90,6 +90,10 @@ def _dispatch(arguments: list[str]) -> int | None:
     folder = str(Path.cwd())
     if folder not in sys.path:  # a console script does not have it; a user's own classes live there
         sys.path.append(folder)
+    if verb == "predict" and any(word.partition("=")[0] == "--images" for word in arguments):
+        from dmlm.commands import predict
+
+        return predict.run(arguments[1:])
     if verb == "reproduce":
         from dmlm.commands import reproduce
 

@@ -23,11 +23,11 @@ _UNTRAINED = "Untrained (chance)"
 def table1(scale: Scale) -> Plan:
     """AUROC of classification with 1, 10 and 100 % of the labels."""
     models: dict[str, dict[str, Any]] = {
-        "RSNA": {"num_classes": 1, "task": "binary"},
-        "SIIM": {"num_classes": 1, "task": "binary"},
-        "CheXpert": {"num_classes": 9, "task": "multilabel"}
+        "RSNA": {"num_classes": 1, "task": "binary", "bootstrap": 200},
+        "SIIM": {"num_classes": 1, "task": "binary", "bootstrap": 200},
+        "CheXpert": {"num_classes": 9, "task": "multilabel", "bootstrap": 200}
         if scale.budget == "smoke"
-        else {"num_classes": 5, "task": "multilabel", "uncertain": "chexpert_mixed"},
+        else {"num_classes": 5, "task": "multilabel", "uncertain": "chexpert_mixed", "bootstrap": 200},
     }
     title = "Classification after fine-tuning with 1, 10, 100 % of the labels (AUROC in %)"
     return _fractions(scale, "table1", title, CLASSIFY, "ClassificationModule", models, "classify/auc_macro", "cls")
@@ -68,7 +68,9 @@ def table4(scale: Scale) -> Plan:
 
 def table5(scale: Scale) -> Plan:
     """Dice of segmentation with 1, 10 and 100 % of the labels."""
-    models = {name: {"num_classes": 1} for name in SEGMENT}
+    width = 32 if scale.budget == "smoke" else 128
+    decoder = "dpt" if scale.is_paper else "unet"
+    models = {name: {"num_masks": 1, "decoder": decoder, "width": width} for name in SEGMENT}
     title = "Segmentation with 1, 10, 100 % of the labels (Dice of images that have the mask, in %)"
     return _fractions(scale, "table5", title, SEGMENT, "SegmentationModule", models, "segment/dice_positive", "seg")
 
@@ -100,7 +102,7 @@ def _fractions(
             for start in STARTS:
                 names = seeded(f"{short}-{dataset}-{label.split()[0]}pc-{start}".replace(" ", ""), scale.seeds)
                 for seed, name in zip(scale.seeds, names, strict=True):
-                    model = {"class_path": task, "init_args": {"bootstrap": 200, **models[dataset]}}
+                    model = {"class_path": task, "init_args": models[dataset]}
                     data = source.data(scale, fraction=fraction, fraction_seed=seed, seed=seed, **scale.finetune_data)
                     runs.append(_finetune(scale, name, start, source, model, data, seed, monitor))
                 cells.append(Cell(_ROW[start], f"{dataset} {label}", metric, names))

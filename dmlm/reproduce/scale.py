@@ -117,12 +117,12 @@ class Scale:
 
     def pretrain_trainer(self) -> dict[str, Any]:
         """Trainer options of pre-training."""
-        length: dict[str, Any] = {
+        lengths: dict[Budget, dict[str, Any]] = {
             "smoke": {"max_epochs": 4},
             "trial": {"max_steps": 180, "val_check_interval": 60, "check_val_every_n_epoch": None},
             "paper": {"max_epochs": 100},
-        }[self.budget]
-        return trainer(length, "val_auroc", "max", accelerator="auto" if self.is_paper else "cpu")
+        }
+        return trainer(lengths[self.budget], "val_auroc", "max", accelerator="auto" if self.is_paper else "cpu")
 
     def finetune_trainer(self, monitor: str) -> dict[str, Any]:
         """Trainer options of a fine-tuning run, which keeps the weights that are best by ``monitor``."""
