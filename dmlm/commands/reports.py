@@ -7,17 +7,21 @@ import os
 import random
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dmlm.commands import reports_llm
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.reports.engine import Engine
 from dmlm.reports.knowledge import load_knowledge
+from dmlm.reports.llm.engine import LLMEngine
+from dmlm.reports.llm.options import add_llm_options, refuse_llm_options
 from dmlm.reports.rules import RuleEngine
 from dmlm.reports.sources import RawReport, ReportFolder
 
-_ENGINES = ("rules",)
+_ENGINES = ("rules", *reports_llm.ENGINES)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -42,17 +46,25 @@ def run(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dmlm reports", description="Structured reports from free text, offline.", allow_abbrev=False
+        prog="dmlm reports",
+        description="Structured reports from free text, offline.",
+        allow_abbrev=False,
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     build = _verb(verbs, "build", "read reports and write structured ones", _build)
     _add_source(build)
     build.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="file to write")
-    build.add_argument("--workers", type=int, default=_cores(), metavar="N", help="processes that read")
+    build.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="reports that are read at once (rules: one per core; endpoint: 4; transformers: 1)",
+    )
     again = build.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="keep what an earlier run wrote and add what is missing")
     again.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote")
     build.add_argument("--quiet", action="store_true", help="no progress bar")
+    build.add_argument("--estimate-only", action="store_true", help="print what a language model would cost and stop")
 
     show = _verb(verbs, "show", "show reports before and after, with the words that were used marked", _show)
     _add_source(show)
@@ -74,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, metavar="FILE.jsonl", help="file of structured reports")
     check.add_argument("--labels", type=Path, required=True, metavar="CSV", help="study_id and columns of findings")
     check.add_argument("--out", type=Path, metavar="CSV", help="write every present-absent conflict there")
+    define = _verb(verbs, "define", "let a language model write definitions and appearances", reports_llm.define)
+    reports_llm.add_define_options(define)
     return parser
 
 
@@ -102,10 +116,19 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--knowledge", metavar="FILE", help="findings of your own, read besides the library's (.yaml)")
     parser.add_argument("--text-column", action="append", default=[], metavar="NAME", help="CSV: text; may be repeated")
     parser.add_argument("--id-column", metavar="NAME", help="CSV: the study")
+    add_llm_options(parser)
 
 
-def _engine(knowledge: str | None) -> Engine:
+def _rules(knowledge: str | None) -> Engine:
     return RuleEngine(load_knowledge(knowledge))
+
+
+def _language_model(options: argparse.Namespace, source: ReportFolder, stack: ExitStack) -> LLMEngine | None:
+    """Open the language model that was asked for; None where the rules read."""
+    if options.engine in reports_llm.ENGINES:
+        return stack.enter_context(reports_llm.opened_engine(options, source))
+    refuse_llm_options(options)
+    return None
 
 
 def _source(options: argparse.Namespace) -> ReportFolder:
@@ -118,17 +141,30 @@ def _build(options: argparse.Namespace) -> None:
     from dmlm.reports.building import build_records
     from dmlm.reports.records import RecordWriter
 
-    if options.workers < 1:
+    if options.workers is not None and options.workers < 1:
         msg = f"--workers must be at least 1, got {options.workers}"
         raise ConfigError(msg)
     source = _source(options)
     load_knowledge(options.knowledge)  # a fault in the user's file is told before anything is written
-    with RecordWriter(options.out, resume=options.resume, overwrite=options.overwrite) as writer:
+    with ExitStack() as stack:
+        model = _language_model(options, source, stack)
+        if options.estimate_only:
+            if model is None:
+                msg = f"--estimate-only is for language models; the rules cost nothing ({' or '.join(_ENGINES[1:])})"
+                raise ConfigError(msg)
+            reports_llm.estimate_run(options, model, source)
+            return
+        writer = stack.enter_context(RecordWriter(options.out, resume=options.resume, overwrite=options.overwrite))
+        make: Callable[[], Engine] = partial(_rules, options.knowledge)
+        workers = options.workers or _cores()
+        if model is not None:
+            make, workers = (lambda: model), reports_llm.workers_of(options)
+            reports_llm.estimate_run(options, model, source, writer)
         total = None if options.quiet else source.count()
         with tqdm(total=total, unit=" reports", disable=options.quiet, file=sys.stderr) as bar:
-            built = build_records(
-                source, writer, partial(_engine, options.knowledge), options.workers, progress=bar.update
-            )
+            built = build_records(source, writer, make, workers, use_threads=model is not None, progress=bar.update)
+        if model is not None:
+            print(reports_llm.summary(options, model))
     kept = f", {built.kept} kept from before" if built.kept else ""
     print(f"{options.out}: {built.written} studies written{kept}")
     if built.flags:
@@ -146,17 +182,23 @@ def _show(options: argparse.Namespace) -> None:
         options.colour == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     )
     index = None if options.reports is None else ReportIndex(options.reports, options.knowledge)
-    engine = _engine(options.knowledge) if index is None else None
     blocks = []
-    for raw in _chosen(_source(options), options):
-        record = engine.build(raw.study_id, raw.text) if engine is not None else index and index.record(raw.study_id)
-        if not record:
-            msg = f"{options.reports}: has no study '{raw.study_id}'; build it again with --resume"
-            raise DatasetFormatError(msg)
-        if record.text_hash != text_hash(raw.text):
-            msg = f"{options.reports}: study '{raw.study_id}' was built from another text; build it again"
-            raise DatasetFormatError(msg)
-        blocks.append(before_and_after(record.report, raw.text, use_colour))
+    source = _source(options)
+    with ExitStack() as stack:
+        engine: Engine | None = None
+        if index is None:
+            engine = _language_model(options, source, stack) or _rules(options.knowledge)
+        for raw in _chosen(source, options):
+            record = (
+                engine.build(raw.study_id, raw.text) if engine is not None else index and index.record(raw.study_id)
+            )
+            if not record:
+                msg = f"{options.reports}: has no study '{raw.study_id}'; build it again with --resume"
+                raise DatasetFormatError(msg)
+            if record.text_hash != text_hash(raw.text):
+                msg = f"{options.reports}: study '{raw.study_id}' was built from another text; build it again"
+                raise DatasetFormatError(msg)
+            blocks.append(before_and_after(record.report, raw.text, use_colour))
     print(f"\n\n{'-' * 100}\n\n".join(blocks))
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dmlm.errors import ConfigError
 from dmlm.io.cache import cache_dir
@@ -28,40 +29,59 @@ _ONLY_ENDPOINT = (
     ("api_key_env", "--api-key-env"),
     ("requests_per_minute", "--requests-per-minute"),
     ("tokens_per_minute", "--tokens-per-minute"),
+    ("timeout", "--timeout"),
 )
+_OTHERS = ("model", "device", "llm_cache", "llm_tokenizer", "accept_physionet_terms", "price_in", "price_out")
+_SECONDS = 180.0
 
 
-def add_llm_options(parser: argparse.ArgumentParser) -> None:
+def add_llm_options(parser: argparse.ArgumentParser, for_reports: bool = True) -> None:
     """Add the options to a parser, as a group of their own.
 
     Args:
         parser: Parser of the verb; its ``--engine`` must offer :data:`ENGINES`.
+        for_reports: Whether the verb reads reports; otherwise it only asks about findings.
     """
     group = parser.add_argument_group(
         "language models", "for --engine endpoint (vLLM, Ollama, a cloud) and --engine transformers (on this machine)"
     )
-    add = group.add_argument
+
+    def add(name: str, **settings: Any) -> None:  # noqa: ANN401 - what argparse takes
+        group.add_argument(name, dest=name[2:].replace("-", "_"), **settings)
+
     add("--model", metavar="NAME", help="model: its name at the endpoint, or the folder of a transformers model")
     add("--endpoint", metavar="URL", help="OpenAI-compatible address, e.g. http://127.0.0.1:8000/v1")
     add(
         "--allow-remote",
         action="append",
         metavar="HOST",
-        help="this host may receive reports; nothing leaves the machine otherwise (may be repeated)",
+        help="this host may be sent text; nothing leaves the machine otherwise (may be repeated)",
     )
-    add("--accept-physionet-terms", metavar="NAME", help=f"accept the terms that are shown, by writing {DATA_SET}")
     add("--api-key-env", metavar="VARIABLE", help=f"environment variable that holds the key ({DEFAULT_VARIABLE})")
     add("--proxy", metavar="URL", help="proxy; those of the environment are never used")
-    add("--concurrency", type=int, metavar="N", help="reports that are asked about at once (4; transformers: 1)")
+    add("--timeout", type=float, metavar="S", help="seconds that one answer of the endpoint may take (180)")
     add("--requests-per-minute", type=float, metavar="N", help="limit of the endpoint")
     add("--tokens-per-minute", type=float, metavar="N", help="limit of the endpoint, in and out together")
-    add("--timeout", type=float, default=180.0, metavar="S", help="seconds that one answer may take")
-    add("--llm-cache", type=Path, metavar="FILE", help="answers are kept there (below the cache folder)")
-    add("--llm-tokenizer", metavar="FILE", help="tokenizer.json, to count tokens (a quarter of the characters)")
-    add("--price-in", type=float, metavar="P", help="price of a million tokens read, for the estimate")
-    add("--price-out", type=float, metavar="P", help="price of a million tokens written, for the estimate")
-    add("--estimate-only", action="store_true", help="print what it would cost and stop")
     add("--device", metavar="D", help="transformers: cpu, cuda:0 ... (cpu)")
+    add("--llm-cache", type=Path, metavar="FILE", help="answers are kept there (reports_llm.sqlite, cache folder)")
+    add("--llm-tokenizer", metavar="FILE", help="tokenizer.json that counts tokens (a quarter of the characters)")
+    if for_reports:
+        add("--accept-physionet-terms", metavar="NAME", help=f"accept the terms that are shown, by writing {DATA_SET}")
+        add("--price-in", type=float, metavar="P", help="price of a million tokens read, for the estimate")
+        add("--price-out", type=float, metavar="P", help="price of a million tokens written, for the estimate")
+
+
+def refuse_llm_options(options: argparse.Namespace) -> None:
+    """Refuse options of language models where the rules read.
+
+    Raises:
+        ConfigError: If one is set.
+    """
+    names = [*(name for name, _ in _ONLY_ENDPOINT), *_OTHERS]
+    wrong = [name for name in names if getattr(options, name, None) is not None]
+    if wrong:
+        msg = f"--{wrong[0].replace('_', '-')} is for language models; choose one with --engine {' or '.join(ENGINES)}"
+        raise ConfigError(msg)
 
 
 def engine_from_options(
@@ -89,8 +109,7 @@ def engine_from_options(
     if root is not None:
         gate.check_root(root)
     chat = chat_from_options(options, say)
-    path = options.llm_cache if options.llm_cache is not None else cache_dir() / "reports_llm.sqlite"
-    return LLMEngine(chat, gate, AnswerCache(path.expanduser()), knowledge)
+    return LLMEngine(chat, gate, cache_from_options(options), knowledge)
 
 
 def chat_from_options(options: argparse.Namespace, say: Callable[[str], None] | None = None) -> Chat:
@@ -113,30 +132,30 @@ def chat_from_options(options: argparse.Namespace, say: Callable[[str], None] | 
         say(f"dmlm: warning: {warning}")
     if not destination.is_local:
         say(f"dmlm: text goes to {destination.host}, as --allow-remote says")
-    client = JsonClient(destination, read_api_key(options.api_key_env), options.timeout)
+    client = JsonClient(destination, read_api_key(options.api_key_env), options.timeout or _SECONDS)
     limiter = RateLimiter(options.requests_per_minute, options.tokens_per_minute)
     return EndpointChat(client, options.model, destination.name, limiter, TokenCounter(options.llm_tokenizer))
 
 
-def concurrency_of(options: argparse.Namespace) -> int:
-    """Return how many reports are asked about at once; threads share the engine.
+def cache_from_options(options: argparse.Namespace) -> AnswerCache:
+    """Open the cache of answers that the options name, or the one in the cache folder.
 
     Args:
-        options: Parsed options of :func:`add_llm_options`, with ``engine``.
+        options: Parsed options of :func:`add_llm_options`.
     """
-    return int(options.concurrency or (1 if options.engine == "transformers" else 4))
+    path: Path = options.llm_cache if options.llm_cache is not None else cache_dir() / "reports_llm.sqlite"
+    return AnswerCache(path.expanduser())
 
 
 def _checked_destination(options: argparse.Namespace) -> Destination | None:
     """Where the endpoint is, after the first gate; ``None`` for a model in this process."""
-    positive = ("concurrency", "requests_per_minute", "tokens_per_minute", "timeout")
-    for name in positive:
+    for name in ("requests_per_minute", "tokens_per_minute", "timeout"):
         value = getattr(options, name)
         if value is not None and not 0 < value < float("inf"):
             msg = f"--{name.replace('_', '-')} must be above 0, got {value}"
             raise ConfigError(msg)
     for name in ("price_in", "price_out"):
-        value = getattr(options, name)
+        value = getattr(options, name, None)
         if value is not None and not 0 <= value < float("inf"):
             msg = f"--{name.replace('_', '-')} must be 0 or above, got {value}"
             raise ConfigError(msg)
