@@ -173,7 +173,13 @@ def _shrunk(stored: NDArray[Any], min_size: int | None) -> NDArray[Any]:
 
 
 def _look_up(table: NDArray[np.uint8], low: int, stored: NDArray[Any]) -> NDArray[np.uint8]:
-    """Replace each value by its table entry, some rows at a time: the wide index of a whole picture is large."""
+    """Replace each value by its table entry; deep ones some rows at a time: the wide index of a picture is large."""
+    if stored.dtype == np.uint8:
+        import cv2
+
+        full = np.zeros(256, np.uint8)
+        full[low : low + len(table)] = table
+        return np.asarray(cv2.LUT(stored, full), dtype=np.uint8)
     shown = np.empty(stored.shape, np.uint8)
     step = max(1, _BLOCK // stored.shape[1])
     for start in range(0, stored.shape[0], step):
