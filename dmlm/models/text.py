@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from dmlm._config import Configurable
 from dmlm.errors import CheckpointError, ConfigError, PretrainedWeightsError
+from dmlm.models.text_sections import encode_sections
 from dmlm.models.tokenizers import own_tokenizer
 from dmlm.models.tokens import TokenBatch, tokenize
 from dmlm.reports.schema import ReportText
@@ -67,6 +69,8 @@ class HFTextEncoder(TextEncoder):
             ``tokenizer.json``.
         max_length: Most tokens of a text.
         length_groups: Most groups of similar length that a batch is encoded in.
+        layout: ``"joint"``: a text is one sequence; ``"sections"``: each of its sections is one, see
+            :mod:`dmlm.models.text_sections`.
         pooling: What stands at position 0: the text's own token (``"cls"``), or the ``"mean"`` of all its tokens, which
             sentence encoders were trained for and which learns sooner from scratch.
 
@@ -84,8 +88,13 @@ class HFTextEncoder(TextEncoder):
         max_length: int = 512,
         length_groups: int = 4,
         pooling: Literal["cls", "mean"] = "cls",
+        layout: Literal["joint", "sections"] = "joint",
     ) -> None:
         super().__init__()
+        if layout not in ("joint", "sections"):
+            msg = f"layout must be joint or sections, got '{layout}'"
+            raise ConfigError(msg)
+        self.layout = layout
         if pooling not in ("cls", "mean"):
             msg = f"pooling must be cls or mean, got '{pooling}'"
             raise ConfigError(msg)
@@ -131,6 +140,9 @@ class HFTextEncoder(TextEncoder):
         ids = tokens.input_ids
         if mask is not None:
             ids = ids.masked_fill(mask, self._special["mask"])
+        if self.layout == "sections":
+            split = partial(length_groups, most=self.length_groups)
+            return TextFeatures(encode_sections(self._encode, split, ids, tokens.sections, tokens.lengths))
         groups = length_groups(tokens.lengths, self.length_groups)
         if len(groups) == 1:
             return TextFeatures(self._encode(ids, tokens.valid, tokens.lengths))
