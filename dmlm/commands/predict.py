@@ -16,7 +16,6 @@ from dmlm.errors import ConfigError, DatasetNotFoundError, ImageReadError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
     from torch import Tensor
 
     from dmlm.tasks.inference import LabelAnswers, LabelPredictor, MaskPredictor
