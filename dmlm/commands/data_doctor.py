@@ -56,6 +56,7 @@ def _text(found: dict[str, object]) -> str:
         rows.append((name, f"{count:,}{total}"))
     rows.append(("read", f"{found['checked_images']:,} images"))
     rows.extend(("not there", f"{name} ({purpose})") for name, purpose in _texts(found["absent"]).items())
+    rows.extend(("overlap", f"{name}: {how}") for name, how in _texts(found["overlaps"]).items())
     problems = [str(line) for line in found["problems"]] if isinstance(found["problems"], list) else []
     rows.extend(("wrong", line) for line in problems)
     corrupt = _texts(found["corrupt"])

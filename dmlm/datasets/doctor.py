@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dmlm.datasets.catalog import DATASETS, open_table, recognise
 from dmlm.datasets.image_files import find_unreadable
 from dmlm.datasets.image_index import subfolders
+from dmlm.datasets.leaks_across import overlaps_of
 from dmlm.datasets.synthesize import read_marker
 from dmlm.datasets.table import StudyTable
 from dmlm.errors import DatasetNotFoundError, DMLMError
@@ -41,6 +42,7 @@ class Examination:
         problems: What is wrong, one line each; missing images among it.
         corrupt: Damaged file -> why.
         absent: Optional files that are not there -> what they are for.
+        overlaps: Other data set -> which of its images or patients are in this one, too.
         checked_images: How many images were read.
         how_to_get: Where the data set comes from.
     """
@@ -54,6 +56,7 @@ class Examination:
     problems: list[str] = field(default_factory=list)
     corrupt: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    overlaps: dict[str, str] = field(default_factory=dict)
     checked_images: int = 0
     how_to_get: str = ""
 
@@ -91,6 +94,7 @@ def examine(root: Path, name: str = "auto", quick: bool = False) -> Examination:
         open_table(name, root)  # raises, and names what is known
     home: Any = import_module(DATASETS[name])
     found = Examination(str(root), name, synthetic=marker is not None, how_to_get=str(getattr(home, "HOW_TO_GET", "")))
+    found.overlaps = overlaps_of(name)
     try:
         found.layout = home.describe_layout(root) if hasattr(home, "describe_layout") else ""
         found.absent = _absent(root, getattr(home, "OPTIONAL_FILES", {}))

@@ -24,6 +24,11 @@ KNOWN: Final = {
 _SAME_PATIENTS: Final = frozenset(("edema", "mimic"))
 
 
+def overlaps_of(name: str) -> dict[str, str]:
+    """Return the data sets that are known to overlap with one, and how."""
+    return {other: how for pair, how in KNOWN.items() if name in pair for other in pair - {name}}
+
+
 def find_contamination(
     first: StudyTable,
     second: StudyTable,

@@ -23,7 +23,7 @@ class SplitPlan:
     """How a table is split.
 
     Args:
-        name: ``official``, ``ratios``, or a published split of the data set.
+        name: ``official``, ``ratios``, ``file`` (what ``dmlm data splits --out`` wrote), or a published split.
         ratios: Shares of train, val and test where splits are drawn.
         seed: Seed of the draw.
         file: JSON file that keeps the draw; None keeps it in the cache folder.
@@ -55,12 +55,24 @@ def assign_splits(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtyp
             msg = f"'{table.name}' has no official split; set data.split to {', '.join(_known(table))}"
             raise ConfigError(msg)
         return _column(table.splits)
+    if plan.name == "file":
+        return _from_file(table, plan)
     if plan.name == "ratios":
         return _drawn(table, plan)
     known = _known(table)
     hint = nearest(plan.name, known) or f"; known are {', '.join(known)}"
     msg = f"'{table.name}' has no split '{plan.name}'{hint}"
     raise ConfigError(msg)
+
+
+def _from_file(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtype[np.str_]]:
+    """Take a split as ``dmlm data splits --out`` wrote it."""
+    from dmlm.datasets.splits_manifest import read_manifest
+
+    if plan.file is None:
+        msg = "split 'file' needs the file that 'dmlm data splits --out FILE' wrote; set data.split_file"
+        raise ConfigError(msg)
+    return _column(read_manifest(Path(plan.file), table))
 
 
 def _column(values: Any) -> np.ndarray[Any, np.dtype[np.str_]]:  # noqa: ANN401 - any sequence of strings
@@ -73,7 +85,7 @@ def _named(table: StudyTable) -> dict[str, Any]:
 
 
 def _known(table: StudyTable) -> list[str]:
-    return [*([] if table.splits is None else ["official"]), "ratios", *_named(table)]
+    return [*([] if table.splits is None else ["official"]), "ratios", "file", *_named(table)]
 
 
 def _drawn(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtype[np.str_]]:
