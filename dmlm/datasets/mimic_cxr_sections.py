@@ -5,8 +5,8 @@
 The makers of MIMIC-CXR publish a parser of their own, with which the field makes ``mimic_cxr_sectioned.csv``. This
 module gives the same sections from the reports themselves, so that nobody has to hunt for that file. Rules, in order:
 
-1. A header is a line break, one space, capitals (further spaces belong to the name), a colon and white space. What stands before the first header
-   is ``preamble``; a report without any header is one section, ``full report``.
+1. A header is a line break, one space, capitals (further spaces belong to the name), a colon and white space. What
+   stands before the first header is ``preamble``; a report without any header is one section, ``full report``.
 2. The next header is looked for behind the first line break after a header.
 3. Names are lower-cased and mapped (:func:`section_name`).
 4. Empty ``impression`` and ``findings`` are removed; if neither is left, the last section is cut at its first blank

@@ -52,7 +52,7 @@ def test_grades_of_reports_are_joined_with_every_frontal_film(root):
 
 def test_lateral_films_come_with_views_all(root):
     assert "LATERAL" in set(open_table("edema", root, views="all").extra["view"])
-    with pytest.raises(ConfigError, match="data.views must be"):
+    with pytest.raises(ConfigError, match=r"data.views must be"):
         open_table("edema", root, views="lateral")
 
 
@@ -117,16 +117,16 @@ def test_expert_test_keeps_other_studies_of_test_patients_out(root):
     assert ((split == "test") == np.isin(reader, ["expert", "consensus"])).all()
     assert not set(patients[split == "test"]) & set(patients[np.isin(split, ["train", "val"])])
     assert not set(patients[split == "train"]) & set(patients[split == "val"])
-    with pytest.raises(ConfigError, match="set data.source to best"):
+    with pytest.raises(ConfigError, match=r"set data.source to best"):
         assign_splits(open_table("edema", root), SplitPlan("expert_test"))
-    with pytest.raises(ConfigError, match="set data.source to joint_chestxray"):
+    with pytest.raises(ConfigError, match=r"set data.source to joint_chestxray"):
         assign_splits(table, SplitPlan("joint_chestxray"))
 
 
 def test_images_may_be_elsewhere(copy, tmp_path):
     expected = open_table("edema", copy)
     shutil.move(copy / "mimic", tmp_path / "mimic-cxr")
-    with pytest.raises(DatasetNotFoundError, match="set data.mimic"):
+    with pytest.raises(DatasetNotFoundError, match=r"set data.mimic"):
         open_table("edema", copy)
     moved = open_table("edema", copy, mimic=str(tmp_path / "mimic-cxr"))
     assert list(moved.images) == list(expected.images)
@@ -177,6 +177,6 @@ def test_studies_of_another_mimic_and_missing_tables_are_one_line(copy, tmp_path
     path.unlink()
     with pytest.raises(DatasetNotFoundError, match=r"holds no regex_report_edema_severity.csv"):
         open_table("edema", copy)
-    with pytest.raises(ConfigError, match="data.source must be"):
+    with pytest.raises(ConfigError, match=r"data.source must be"):
         open_table("edema", copy, source="all")
     assert not edema_severity.recognise(tmp_path / "none")

@@ -102,7 +102,7 @@ def test_missing_images_are_refused_dropped_or_not_looked_for(copy):
         open_table("openi", copy)
     assert len(open_table("openi", copy, missing_images="drop")) == len(whole) - 1
     shutil.move(copy / PNG, copy.parent / "elsewhere")
-    with pytest.raises(DatasetNotFoundError, match="reports but no image; unpack NLMCXR_png.tgz"):
+    with pytest.raises(DatasetNotFoundError, match=r"reports but no image; unpack NLMCXR_png.tgz"):
         open_table("openi", copy)
     assert len(open_table("openi", copy, missing_images="keep")) == len(whole)
     moved = open_table("openi", copy, missing_images="drop", images_root=str(copy.parent / "elsewhere"))
@@ -137,7 +137,7 @@ def test_cut_off_archives_and_wrong_roots_are_one_line(tmp_path):
     with pytest.raises(DatasetNotFoundError, match=r"holds neither ecgen-radiology/1.xml nor NLMCXR_reports.tgz"):
         open_table("openi", tmp_path / "b")
     assert not open_i.recognise(tmp_path / "b")
-    with pytest.raises(ConfigError, match="data.views must be"):
+    with pytest.raises(ConfigError, match=r"data.views must be"):
         open_table("openi", tmp_path / "a", views="lateral")
 
 
