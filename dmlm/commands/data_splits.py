@@ -78,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmlm data splits",
         description="Make a named split, or one drawn by patient; write it down with its hash (--out), print its "
-        "sizes, look for leaks between its parts (--leaks) and into another data set (--against). A file that was written "
-        "is used with data.split: file and data.split_file. Exit status 1: leaks were found.",
+        "sizes, look for leaks between its parts (--leaks) and into another data set (--against). A file that was "
+        "written is used with data.split: file and data.split_file. Exit status 1: leaks were found.",
         allow_abbrev=False,
     )
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
