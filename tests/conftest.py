@@ -92,10 +92,10 @@ def example_reports(count: int, seed: int = 0):
     return [from_labels(str(i), dict(zip(FINDINGS, map(float, row), strict=True))) for i, row in enumerate(values)]
 
 
-def example_views(encoder, count: int = 8, seed: int = 0, ratio: float = 0.3):
+def example_views(encoder, count: int = 8, seed: int = 0, ratio: float = 0.3, statements: int = 0):
     """Views of random images and example reports, as the pre-training module draws them."""
     from dmlm.masking import MaskContext, RandomMask, TextMasker
-    from dmlm.objectives import Views
+    from dmlm.objectives import Statements, Views
     from dmlm.reports import TextViews, encode_facts
 
     rng = np.random.default_rng(seed)
@@ -111,6 +111,13 @@ def example_views(encoder, count: int = 8, seed: int = 0, ratio: float = 0.3):
         for place, finding in enumerate(FINDINGS):
             y, x = half * (place // 2), half * (place % 2)
             image[:, y : y + half, x : x + half] += 100 * (report.verdicts.get(finding) == "present")
+    further = None
+    if statements:
+        drawn = [TextViews().statement(report, "", rng) for _ in range(statements) for report in reports]
+        different = {text.text: text for text in drawn}
+        rows = torch.tensor([list(different).index(text.text) for text in drawn])
+        facts = torch.from_numpy(np.stack([encode_facts(text.statements) for text in drawn]))
+        further = Statements(encoder.tokenize(list(different.values())), rows, facts, rows + count)
     return Views(
         images=images,
         tokens=tokens,
@@ -119,4 +126,5 @@ def example_views(encoder, count: int = 8, seed: int = 0, ratio: float = 0.3):
         report_facts=torch.from_numpy(np.stack([encode_facts(r.observations) for r in reports])),
         text_facts=torch.from_numpy(np.stack([encode_facts(t.statements) for t in texts])),
         text_keys=torch.arange(count),
+        statements=further,
     )

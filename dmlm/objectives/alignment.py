@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dmlm.distributions import Gaussian, pairwise_csd, pairwise_wasserstein2, wasserstein2
 from dmlm.errors import ConfigError
-from dmlm.objectives.distributed import gather
+from dmlm.objectives.distributed import gather, world_size
 from dmlm.objectives.positives import PairRelations, identity_relations, pair_relations, same_text_relations
 
 AlignmentKind = Literal["contrastive", "csd_bce", "attract"]
@@ -75,18 +75,20 @@ class AlignmentLoss(nn.Module):
 
         Args:
             image: Global elements of the images, ``(B, D)``.
-            text: Global elements of the texts, ``(B, D)``; text ``i`` belongs to image ``i``.
+            text: Global elements of the texts, ``(T, D)``. ``T`` is a multiple of ``B``; text ``j`` belongs to image
+                ``j mod B``.
             report_facts: int64 ``(B, K, 4)``, what each image's whole report states.
-            text_facts: int64 ``(B, K, 4)``, what each text states.
-            text_keys: int64 ``(B,)``, hash of each text.
+            text_facts: int64 ``(T, K, 4)``, what each text states.
+            text_keys: int64 ``(T,)``, hash of each text.
 
         Returns:
             Scalar float32, the same on every process.
         """
+        owners = _owners(len(image.mean), len(text.mean), image.mean.device)
         image, text = (Gaussian(gather(side.mean.float()), gather(side.logvar.float())) for side in (image, text))
         if self.kind == "attract":
-            return wasserstein2(image, text).mean()
-        relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys))
+            return wasserstein2(Gaussian(image.mean[owners], image.logvar[owners]), text).mean()
+        relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys), owners)
         if self.kind == "contrastive":
             logits = -self.scale * pairwise_wasserstein2(image, text)
             return 0.5 * (_multi_positive(logits, relations) + _multi_positive(logits.t(), _transpose(relations)))
@@ -96,13 +98,19 @@ class AlignmentLoss(nn.Module):
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return (each * known).sum() / len(logits)
 
-    def relations(self, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor) -> PairRelations:
-        """Positives and negatives of a global batch under the chosen rule."""
+    def relations(self, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor, owners: Tensor) -> PairRelations:
+        """Positives and negatives of a global batch under the chosen rule; ``owners`` int64 ``(T,)``."""
         if self.positives == "findings":
-            return pair_relations(report_facts, text_facts)
+            return pair_relations(report_facts, text_facts, owners)
         if self.positives == "same_text":
-            return same_text_relations(text_keys)
-        return identity_relations(len(text_keys), text_keys.device)
+            return same_text_relations(len(report_facts), text_keys, owners)
+        return identity_relations(len(report_facts), owners)
+
+
+def _owners(images: int, texts: int, device: torch.device) -> Tensor:
+    """Image of each text in the gathered batch: every process brings its images and, image by image, their texts."""
+    own = torch.arange(texts, device=device) % images
+    return (torch.arange(world_size(), device=device)[:, None] * images + own).flatten()
 
 
 def _multi_positive(logits: Tensor, relations: PairRelations) -> Tensor:

@@ -6,134 +6,24 @@ logging and the optimiser belong to :class:`dmlm.tasks.DMLMPretrainModule`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from dmlm.distributions import Gaussian, Reduce, standard_normal_kl
+from dmlm.distributions import Gaussian, standard_normal_kl
 from dmlm.errors import ConfigError
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.image import visible_indices
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.tokens import TokenBatch
-from dmlm.objectives.alignment import AlignmentKind, AlignmentLoss, Positives
-from dmlm.objectives.masked_prediction import Direction, MaskedPredictionLoss
+from dmlm.objectives.alignment import AlignmentLoss
+from dmlm.objectives.batch import Encoded, Step, Views
+from dmlm.objectives.config import ObjectiveConfig
+from dmlm.objectives.masked_prediction import MaskedPredictionLoss
 from dmlm.objectives.monitors import spread
 from dmlm.objectives.reconstruction import ReconstructionAnchor
-from dmlm.objectives.teacher import TargetKind, Teacher
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """What is minimised. The paper's letter is ``examples/paper/letter.yaml``; these defaults do not collapse.
-
-    Args:
-        masked_weight: Lambda of Eq. 5: weight of masked prediction; alignment has the rest. 0 skips the masked passes,
-            1 skips alignment.
-        kl_direction: ``pred_target`` (the paper's), ``target_pred`` (its variance means error), ``symmetric``, ``mse``.
-        reduce_dims: ``mean`` or ``sum`` over the width inside the KL.
-        beta_nll: Tempers the KL where target variances become small; 0 is the plain KL.
-        text_weight: Weight of masked tokens inside masked prediction.
-        image_weight: Weight of masked patches.
-        target: Where true distributions come from: ``ema``, ``frozen``, ``online``, ``shared``.
-        momentum: EMA momentum at the start and at the end of training.
-        conditioning: ``cross_full`` reads the full view of the other modality, ``joint`` its masked view.
-        alignment: ``contrastive``, ``csd_bce`` or ``attract`` (the letter of Eq. 4; collapses).
-        positives: ``findings``, ``same_text`` or ``identity``.
-        align_view: Align ``full`` or ``masked`` views. ``masked`` with ``joint`` needs no full student pass.
-        scale_init: Alignment scale at the start.
-        scale_max: Largest alignment scale.
-        vib_weight: Weight of KL(global element || N(0, I)), which guards the variances; without alignment it acts on
-            variances only, as nothing would hold the means away from 0.
-        token_anchor: Weight of the masked tokens' cross-entropy.
-        pixel_anchor: Weight of the masked patches' pixel error.
-
-    Raises:
-        ConfigError: If a value is out of range or a combination cannot learn.
-    """
-
-    masked_weight: float = 0.2
-    kl_direction: Direction = "pred_target"
-    reduce_dims: Reduce = "mean"
-    beta_nll: float = 0.0
-    text_weight: float = 1.0
-    image_weight: float = 1.0
-    target: TargetKind = "ema"
-    momentum: tuple[float, float] = (0.996, 1.0)
-    conditioning: Literal["cross_full", "joint"] = "cross_full"
-    alignment: AlignmentKind = "contrastive"
-    positives: Positives = "findings"
-    align_view: Literal["full", "masked"] = "full"
-    scale_init: float = 7.14
-    scale_max: float = 50.0
-    vib_weight: float = 1e-4
-    token_anchor: float = 0.0
-    pixel_anchor: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.masked_weight <= 1:
-            msg = f"masked_weight (lambda of Eq. 5) must lie in 0..1, got {self.masked_weight}"
-            raise ConfigError(msg)
-        for name, allowed in (("conditioning", ("cross_full", "joint")), ("align_view", ("full", "masked"))):
-            if getattr(self, name) not in allowed:
-                msg = f"{name} must be {' or '.join(allowed)}, got '{getattr(self, name)}'"
-                raise ConfigError(msg)
-        if self.target == "online" and (self.masked_weight == 1 or self.alignment == "attract"):
-            msg = (
-                "target=online collapses without a contrastive alignment: use target=ema, or alignment=contrastive or "
-                "csd_bce with masked_weight below 1 (target=shared is there to watch the collapse)"
-            )
-            raise ConfigError(msg)
-
-
-class Step(NamedTuple):
-    """What one step gives.
-
-    Args:
-        loss: Scalar to minimise.
-        parts: Detached scalars by name: losses, and quantities that show collapse or the state of the variances.
-    """
-
-    loss: Tensor
-    parts: dict[str, Tensor]
-
-
-class Encoded(NamedTuple):
-    """Both modalities of a batch, encoded.
-
-    Args:
-        image: Images and their patches, ``(B, 1 + K, D)``.
-        text: Tokens of the texts, ``(B, L, D)``.
-    """
-
-    image: Gaussian
-    text: Gaussian
-
-
-class Views(NamedTuple):
-    """A batch as the objective needs it, on the encoder's device.
-
-    Args:
-        images: uint8 ``(B, 1, H, W)``.
-        tokens: Tokenised text views.
-        image_mask: bool ``(B, N)``, equally many True in every row.
-        text_mask: bool ``(B, L)``.
-        report_facts: int64 ``(B, K, 4)``, what each whole report states.
-        text_facts: int64 ``(B, K, 4)``, what each text view states.
-        text_keys: int64 ``(B,)``, hash of each text view.
-        targets: The teacher's encoding of the full views, where drawing the masks needed it already.
-    """
-
-    images: Tensor
-    tokens: TokenBatch
-    image_mask: Tensor
-    text_mask: Tensor
-    report_facts: Tensor
-    text_facts: Tensor
-    text_keys: Tensor
-    targets: Encoded | None = None
+from dmlm.objectives.teacher import Teacher
 
 
 class PretrainingObjective(nn.Module):
@@ -183,7 +73,7 @@ class PretrainingObjective(nn.Module):
         if masks and masked is not None:
             loss = loss + config.masked_weight * self._masked_loss(encoder, predictor, views, full, masked, parts)
         if config.masked_weight < 1:
-            align = self.alignment(image, text, views.report_facts, views.text_facts, views.text_keys)
+            align = self._align(encoder, image, text, views)
             loss = loss + (1.0 - config.masked_weight) * align
             parts |= {"align": align, "scale": self.alignment.scale}
         parts |= {
@@ -193,6 +83,17 @@ class PretrainingObjective(nn.Module):
             "text_variance": text.variance.mean(),
         }
         return Step(loss, {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}})
+
+    def _align(self, encoder: ProbabilisticEncoder, image: Gaussian, text: Gaussian, views: Views) -> Tensor:
+        """Align images with their text views and further statements."""
+        facts, keys = views.text_facts, views.text_keys
+        if views.statements is not None:
+            further = encoder.encode_text(views.statements.tokens).at(0)
+            text = Gaussian(*(torch.cat([a, b[views.statements.rows]]) for a, b in zip(text, further, strict=True)))
+            facts = torch.cat([facts, views.statements.facts])
+            keys = torch.cat([keys, views.statements.keys])
+        loss: Tensor = self.alignment(image, text, views.report_facts, facts, keys)
+        return loss
 
     def _encode(
         self, encoder: ProbabilisticEncoder, views: Views, full: bool, masked: bool

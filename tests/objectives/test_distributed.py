@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dmlm.models.tokens import TokenBatch
-from dmlm.objectives import ObjectiveConfig, PretrainingObjective, Views
+from dmlm.objectives import ObjectiveConfig, PretrainingObjective, Statements, Views
 
+TENSORS = ("images", "image_mask", "text_mask", "report_facts", "text_facts", "text_keys")
 CONFIGS = {
     "default": ObjectiveConfig(),
     "csd_bce": ObjectiveConfig(alignment="csd_bce", positives="same_text", target="online"),
@@ -43,7 +44,11 @@ def part(views: Views, rows: slice) -> Views:
         *(getattr(tokens, name)[rows] for name in ("input_ids", "valid", "words", "sections")),
         lengths=tokens.lengths[rows],
     )
-    return Views(*(cut if isinstance(item, TokenBatch) else item[rows] for item in views))
+    further = views.statements
+    count = len(views.images)
+    rounds = [further[n].unflatten(0, (-1, count))[:, rows].flatten(0, 1) for n in (1, 2, 3)]
+    taken = {name: getattr(views, name)[rows] for name in TENSORS}
+    return Views(tokens=cut, statements=Statements(further.tokens, *rounds), **taken)
 
 
 def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -57,7 +62,7 @@ def worker(rank: int, world: int, port: int, folder: str) -> None:
     results = {}
     for name, config in CONFIGS.items():
         model = DistributedDataParallel(Whole(config).eval())
-        views = example_views(model.module.encoder, 8)
+        views = example_views(model.module.encoder, 8, statements=2)
         loss = model(part(views, slice(rank * 8 // world, (rank + 1) * 8 // world)))
         loss.backward()
         mean = loss.detach().clone()
@@ -84,7 +89,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> dict:
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_two_processes_equal_one(name: str, two_processes: dict) -> None:
     model = Whole(CONFIGS[name]).eval()
-    loss = model(example_views(model.encoder, 8))
+    loss = model(example_views(model.encoder, 8, statements=2))
     loss.backward()
     result = two_processes[name]
     torch.testing.assert_close(result["loss"], loss.detach(), atol=1e-5, rtol=1e-5)

@@ -16,12 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from dmlm.distributions import Gaussian, kl_divergence, wasserstein2
 from dmlm.errors import CollapseError, ConfigError
 from dmlm.models import ProbabilisticEncoder
+from dmlm.models.tokens import TokenBatch
 from dmlm.objectives import (
     AlignmentLoss,
     CollapseMonitor,
     MaskedPredictionLoss,
     ObjectiveConfig,
     PretrainingObjective,
+    Statements,
     Teacher,
     pair_relations,
 )
@@ -148,11 +150,58 @@ def test_ignored_pairs_have_no_gradient_and_positives_attract() -> None:
     image = Gaussian(torch.randn(3, 8, requires_grad=True), torch.zeros(3, 8))
     text = Gaussian(torch.randn(3, 8, requires_grad=True), torch.zeros(3, 8))
     loss = AlignmentLoss("contrastive", "findings")
-    relations = loss.relations(report, report, torch.arange(3))
+    relations = loss.relations(report, report, torch.arange(3), torch.arange(3))
     assert relations.positive.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
     assert not relations.negative.any()
     loss(image, text, report, report, torch.arange(3)).backward()
     assert float(image.mean.grad[2].abs().max()) < 1e-6, "the third pair has nothing to be told from"
+
+
+@pytest.mark.parametrize("positives", ["findings", "same_text", "identity"])
+def test_relations_of_several_texts_an_image(positives: str) -> None:
+    """Texts repeated for their own images relate as the first ones do, and an image's further text is its own."""
+    views = example_views(tiny_encoder(), 6)
+    loss = AlignmentLoss("contrastive", positives)
+    once = loss.relations(views.report_facts, views.text_facts, views.text_keys, torch.arange(6))
+    twice = loss.relations(
+        views.report_facts, views.text_facts.repeat(2, 1, 1), views.text_keys.repeat(2), torch.arange(6).repeat(2)
+    )
+    for side in ("positive", "negative"):
+        assert torch.equal(getattr(twice, side), getattr(once, side).repeat(1, 2))
+    shifted = loss.relations(views.report_facts, views.text_facts, views.text_keys, torch.arange(6).roll(1))
+    assert shifted.positive[torch.arange(6).roll(1), torch.arange(6)].all()
+
+
+def test_repeated_texts_do_not_change_the_contrast_of_texts_with_images() -> None:
+    """With every text twice, each softmax over texts loses exactly log 2 and those over images stay."""
+    image, text = gaussian(5, 8, seed=1), gaussian(5, 8, seed=2)
+    nothing, keys = torch.zeros(5, 2, 4, dtype=torch.long), torch.arange(5)
+    loss = AlignmentLoss("contrastive", "identity")
+    twice = Gaussian(text.mean.repeat(2, 1), text.logvar.repeat(2, 1))
+    once_value = loss(image, text, nothing, nothing, keys)
+    twice_value = loss(image, twice, nothing, nothing.repeat(2, 1, 1), keys.repeat(2))
+    torch.testing.assert_close(twice_value, once_value + 0.5 * math.log(2), atol=1e-5, rtol=1e-5)
+
+
+def test_a_statement_that_is_encoded_once_counts_as_often_as_it_was_drawn() -> None:
+    encoder, predictor = tiny_encoder().eval(), tiny_predictor().eval()
+    views = example_views(encoder, 6, statements=3)
+    objective = PretrainingObjective(ObjectiveConfig(), encoder).eval()
+    given = views.statements
+    assert len(given.tokens) < len(given.rows)
+    tokens = given.tokens
+    spread_out = Statements(
+        TokenBatch(
+            *(getattr(tokens, name)[given.rows] for name in ("input_ids", "valid", "words", "sections")),
+            lengths=tuple(tokens.lengths[row] for row in given.rows),
+        ),
+        torch.arange(len(given.rows)),
+        given.facts,
+        given.keys,
+    )
+    results = [objective(encoder, predictor, views._replace(statements=s)).loss for s in (given, spread_out)]
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+    assert abs(float(objective(encoder, predictor, views._replace(statements=None)).loss - results[0])) > 1e-3
 
 
 def test_csd_bce_value() -> None:

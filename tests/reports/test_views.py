@@ -171,3 +171,21 @@ def test_knowledge_enhanced_triplets_use_the_first_sentence_of_a_users_definitio
 def test_a_triplet_needs_an_observation():
     with pytest.raises(ReportFormatError, match="no observation"):
         render_triplets(StructuredReport("s", ()))
+
+
+def test_statement_is_always_a_statement_and_text_stays_text() -> None:
+    views = TextViews(statement_views=0.0)
+    report = StructuredReport("s", (Observation("Edema", "present"), Observation("Nodule", "absent")))
+    drawn = {views.statement(report, "", np.random.default_rng(seed)).text for seed in range(20)}
+    assert drawn == {
+        TextViews(statement_views=1.0).sample(report, "", np.random.default_rng(seed)).text for seed in range(20)
+    }
+    assert (
+        views.statement(StructuredReport("s", (), source="text"), "Clear lungs.", np.random.default_rng(0)).text
+        == "Clear lungs."
+    )
+
+
+def test_further_statements_must_not_be_negative() -> None:
+    with pytest.raises(ConfigError, match="further_statements"):
+        TextViews(further_statements=-1)

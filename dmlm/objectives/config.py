@@ -1,0 +1,75 @@
+"""`ObjectiveConfig`: what is minimised, as plain data that YAML and the command line can set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dmlm.distributions import Reduce
+from dmlm.errors import ConfigError
+from dmlm.objectives.alignment import AlignmentKind, Positives
+from dmlm.objectives.masked_prediction import Direction
+from dmlm.objectives.teacher import TargetKind
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised. The paper's letter is ``examples/paper/letter.yaml``; these defaults do not collapse.
+
+    Args:
+        masked_weight: Lambda of Eq. 5: weight of masked prediction; alignment has the rest. 0 skips the masked passes,
+            1 skips alignment.
+        kl_direction: ``pred_target`` (the paper's), ``target_pred`` (its variance means error), ``symmetric``, ``mse``.
+        reduce_dims: ``mean`` or ``sum`` over the width inside the KL.
+        beta_nll: Tempers the KL where target variances become small; 0 is the plain KL.
+        text_weight: Weight of masked tokens inside masked prediction.
+        image_weight: Weight of masked patches.
+        target: Where true distributions come from: ``ema``, ``frozen``, ``online``, ``shared``.
+        momentum: EMA momentum at the start and at the end of training.
+        conditioning: ``cross_full`` reads the full view of the other modality, ``joint`` its masked view.
+        alignment: ``contrastive``, ``csd_bce`` or ``attract`` (the letter of Eq. 4; collapses).
+        positives: ``findings``, ``same_text`` or ``identity``.
+        align_view: Align ``full`` or ``masked`` views. ``masked`` with ``joint`` needs no full student pass.
+        scale_init: Alignment scale at the start.
+        scale_max: Largest alignment scale.
+        vib_weight: Weight of KL(global element || N(0, I)), which guards the variances; without alignment it acts on
+            variances only, as nothing would hold the means away from 0.
+        token_anchor: Weight of the masked tokens' cross-entropy.
+        pixel_anchor: Weight of the masked patches' pixel error.
+
+    Raises:
+        ConfigError: If a value is out of range or a combination cannot learn.
+    """
+
+    masked_weight: float = 0.2
+    kl_direction: Direction = "pred_target"
+    reduce_dims: Reduce = "mean"
+    beta_nll: float = 0.0
+    text_weight: float = 1.0
+    image_weight: float = 1.0
+    target: TargetKind = "ema"
+    momentum: tuple[float, float] = (0.996, 1.0)
+    conditioning: Literal["cross_full", "joint"] = "cross_full"
+    alignment: AlignmentKind = "contrastive"
+    positives: Positives = "findings"
+    align_view: Literal["full", "masked"] = "full"
+    scale_init: float = 7.14
+    scale_max: float = 50.0
+    vib_weight: float = 1e-4
+    token_anchor: float = 0.0
+    pixel_anchor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.masked_weight <= 1:
+            msg = f"masked_weight (lambda of Eq. 5) must lie in 0..1, got {self.masked_weight}"
+            raise ConfigError(msg)
+        for name, allowed in (("conditioning", ("cross_full", "joint")), ("align_view", ("full", "masked"))):
+            if getattr(self, name) not in allowed:
+                msg = f"{name} must be {' or '.join(allowed)}, got '{getattr(self, name)}'"
+                raise ConfigError(msg)
+        if self.target == "online" and (self.masked_weight == 1 or self.alignment == "attract"):
+            msg = (
+                "target=online collapses without a contrastive alignment: use target=ema, or alignment=contrastive or "
+                "csd_bce with masked_weight below 1 (target=shared is there to watch the collapse)"
+            )
+            raise ConfigError(msg)
