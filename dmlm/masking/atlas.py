@@ -63,6 +63,7 @@ class Atlas:
         self, zones: Mapping[str, Mapping[str, Sequence[Box]]], findings: Mapping[str, Mapping[str, float]]
     ) -> None:
         self.zones, self.findings = dict(zones), dict(findings)
+        self._by_name = {name.lower(): weights for name, weights in self.findings.items()}
         self._maps: dict[Guidance, Tensor] = {}
 
     def places(self, finding: str, side: str | None = None) -> Guidance:
@@ -72,7 +73,7 @@ class Atlas:
             finding: Any name of the finding.
             side: The patient's side to which zones that have one are restricted; None leaves both.
         """
-        weights = self.findings.get(canonical_name(finding), {})
+        weights = self._by_name.get(canonical_name(finding).lower(), {})
         return tuple(Place(zone, side, weight) for zone, weight in weights.items())
 
     def relevance(self, guidance: Guidance) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections import Counter
 
@@ -80,12 +81,13 @@ class GuidedMask(ImageMasker):
             return torch.zeros(batch, patches, dtype=torch.bool, device=context.images.device)
         self.counts["images"] += batch
         relevance = self.relevance(context).float()
-        weight = torch.softmax(relevance / self.temperature, dim=1)
-        weight = (1.0 - self.uniform) * weight + self.uniform / patches
+        # in logarithms, because a small temperature makes weights that float32 cannot tell from 0
+        guided = torch.log_softmax(relevance / self.temperature, dim=1) + _log(1.0 - self.uniform)
+        weight = torch.logaddexp(guided, torch.full_like(guided, _log(self.uniform / patches)))
         # Gumbel top-k: exact weighted sampling without replacement
         gumbel = -torch.log(-torch.log(uniform)).to(relevance.device)
         count = round(self._ratio(relevance) * patches)
-        return hide_highest(weight.clamp_min(1e-30).log() + gumbel, count).to(context.images.device)
+        return hide_highest(weight + gumbel, count).to(context.images.device)
 
     def take_counts(self) -> dict[str, int]:
         """Return the counts since the last call, 0 for what was met before; see :meth:`ImageMasker.take_counts`."""
@@ -100,6 +102,10 @@ class GuidedMask(ImageMasker):
         areas = torch.where(guided, relevance.mean(1), torch.full_like(relevance[:, 0], self.typical_area))
         low, high = self.ratio_range
         return min(max(self.ratio * float(areas.mean()) / self.typical_area, low), high)
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share > 0 else -math.inf
 
 
 def stretch(values: Tensor) -> Tensor:
