@@ -50,7 +50,7 @@ def write_knowledge(
         ConfigError: If there is no finding, or the model gives no usable text on one.
         EndpointError: If the model cannot be reached.
     """
-    cache = cache or AnswerCache(None)
+    cache = AnswerCache(None) if cache is None else cache
     entries: dict[str, Any] = {}
     for name in dict.fromkeys(canonical_name(finding) for finding in findings):
         entries[name] = {

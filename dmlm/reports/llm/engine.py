@@ -81,7 +81,7 @@ class LLMEngine:
         self.provenance = Provenance(chat.kind, __version__, chat.model, self.prompt.hash)
         self.usage = Usage()
         self._chat, self._gate = chat, gate
-        self._cache = cache or AnswerCache(None)
+        self._cache = AnswerCache(None) if cache is None else cache
         self._rules = RuleEngine(self.knowledge)
         self._attempts, self._max_tokens, self._max_characters = attempts, max_tokens, max_characters
         self._patience, self._failed_in_a_row, self._unanswered_in_a_row = patience, 0, 0

@@ -31,7 +31,7 @@ def load_json(text: str) -> Loaded:
 
     Repaired are: a thought before it (``<think>``), Markdown fences and words around it, trailing commas, ``None``,
     ``True`` and ``False``, raw line breaks in strings, and a missing end. Of an answer without its end, what is
-    incomplete goes: the last element of a list unless it was closed, the last pair of an object unless it was whole.
+    incomplete goes: the last element of its outermost list unless that was closed.
 
     Args:
         text: The answer.
@@ -97,7 +97,7 @@ def _scan(text: str, start: int) -> tuple[str, int, bool]:
                 raise ValueError(msg)
             out.append(letter)
             stack.append(_CLOSERS[letter])
-            if letter == "[":
+            if _is_in_outer_list(stack):
                 safe.append((len(out), tuple(stack)))
         elif letter in "}]":
             _drop_comma(out)
@@ -108,8 +108,7 @@ def _scan(text: str, start: int) -> tuple[str, int, bool]:
             out.append(letter)
             if not stack:
                 return "".join(out), place + 1, False
-            # a closed element of a list is whole; a closed value inside an object leaves the object open
-            if stack[-1] == "]":
+            if _is_in_outer_list(stack):
                 safe.append((len(out), tuple(stack)))
         elif letter.isalpha():
             match = _NAME.match(text, place)
@@ -124,6 +123,11 @@ def _scan(text: str, start: int) -> tuple[str, int, bool]:
         return "".join(out), place, True
     length, open_ones = safe[-1]
     return "".join(out[:length]) + "".join(reversed(open_ones)), place, True
+
+
+def _is_in_outer_list(stack: list[str]) -> bool:
+    """Whether an element of the outermost list has just ended: there the value can be closed with whole elements."""
+    return stack[-1] == "]" and stack.count("]") == 1
 
 
 def _string_end(text: str, start: int) -> int | None:
