@@ -183,8 +183,9 @@ class ClassificationModule(FineTuneModule):
         self.threshold.copy_(torch.tensor(np.nan_to_num(chosen)))
         return {"val_auroc": macro_mean(areas).value}
 
-    def write_results(self, rows: Columns, validation: Columns | None) -> dict[str, float]:
+    def write_results(self, rows: Columns) -> dict[str, float]:
         """Evaluate and, on the first process, write predictions and figures."""
+        validation = self.validation_rows()
         if self.task == "multiclass":
             truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
             known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from typing_extensions import Self
 
-from dmlm.errors import CheckpointError, ConfigError, MismatchError
+from dmlm.errors import CheckpointError, ConfigError, DMLMError, MismatchError
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.plots.figures import save_figure
@@ -59,7 +59,7 @@ class FineTuneModule(TaskModule, ABC):
         """Return what validation logs (besides ``val_loss``) from all its rows, and note chosen thresholds."""
 
     @abstractmethod
-    def write_results(self, rows: Columns, validation: Columns | None) -> dict[str, float]:
+    def write_results(self, rows: Columns) -> dict[str, float]:
         """Write the results of a test on the first process; return all metrics. Called on every process."""
 
     @abstractmethod
@@ -67,12 +67,10 @@ class FineTuneModule(TaskModule, ABC):
         """Write ``predictions.csv`` of rows that may have no labels."""
 
     def train(self, mode: bool = True) -> Self:
-        """Switch between training and evaluation; a frozen encoder, and the text side, stay in evaluation."""
+        """Switch between training and evaluation; a frozen encoder stays in evaluation."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
-        self.encoder.text.eval()
-        self.encoder.text_head.eval()
         return self
 
     def check_datamodule(self, datamodule: LightningDataModule) -> None:
@@ -108,15 +106,16 @@ class FineTuneModule(TaskModule, ABC):
     def on_test_epoch_end(self) -> None:
         """Evaluate: ``metrics.json``, ``predictions.csv``, figures, a table on the terminal."""
         rows = self._take()
-        metrics = self.write_results(rows, self._validation_rows())
+        metrics = self.write_results(rows)
         if self.trainer.is_global_zero:
             write_json(self.run_dir / "metrics.json", metrics)
             print(f"written to {self.run_dir}: metrics.json, predictions.csv and figures")
         self.log("test_loss", mean_loss(rows))
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002
-        """Collect the rows of a batch."""
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Columns:  # noqa: ARG002
+        """Collect the rows of a batch, and return them."""
         self._parts.append(self.evaluate_batch(batch))
+        return self._parts[-1]
 
     def on_predict_epoch_end(self) -> None:
         """Write ``predictions.csv``."""
@@ -164,12 +163,16 @@ class FineTuneModule(TaskModule, ABC):
             raise ConfigError(msg)
         return rows
 
-    def _validation_rows(self) -> Columns | None:
+    def validation_rows(self) -> Columns | None:
         """Rows of the validation split, outside Lightning's loops, for thresholds that the test set did not choose."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if getattr(datamodule, "val_dataset", None) is None:
+        if datamodule is None:
             return None
-        batches = datamodule.val_dataloader()  # type: ignore[union-attr]
+        try:
+            datamodule.setup("validate")  # `dmlm test` opens the test split only
+        except DMLMError:  # there is none
+            return None
+        batches = datamodule.val_dataloader()
         with torch.no_grad(), self.trainer.precision_plugin.forward_context():
             parts = [
                 self.evaluate_batch(self.trainer.strategy.batch_to_device(batch, self.device)) for batch in batches

@@ -88,8 +88,9 @@ class EdemaGradingModule(ClassificationModule):
         kappa = quadratic_kappa(confusion_matrix(rows["prob"].argmax(1), truth, self.num_classes))
         return {**super().validation_metrics(rows), "val_kappa": kappa}
 
-    def write_results(self, rows: Columns, validation: Columns | None) -> dict[str, float]:
+    def write_results(self, rows: Columns) -> dict[str, float]:
         """Evaluate and, on the first process, write predictions and figures."""
+        validation = self.validation_rows()
         truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
         known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
         report = grading_report(

@@ -158,7 +158,7 @@ class SegmentationModule(FineTuneModule):
         """Counts of pixels of gathered rows."""
         return OverlapCounts(self.class_names, [np.concatenate([rows["index"][:, None], rows["counts"]], axis=1)])
 
-    def write_results(self, rows: Columns, validation: Columns | None) -> dict[str, float]:  # noqa: ARG002 - no rule needs it
+    def write_results(self, rows: Columns) -> dict[str, float]:
         """Evaluate and, on the first process, write predictions and figures."""
         return segmentation_results(self, rows, self.overlap(rows).report())
 
