@@ -138,15 +138,15 @@ def _score(count: Counter[tuple[bool, str]], states: tuple[str, ...]) -> tuple[f
 
 
 def main() -> None:
-    """Print both halves."""
+    """Print all reports and both halves."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="NLMCXR_reports.tgz")
     rows, facts = read(parser.parse_args().data)
     print(", ".join(f"{name} {value:.4g}" for name, value in facts.items()))
-    for name, is_held_out in (("looked at", False), ("held out", True)):
-        half = [row for row in rows if row.is_held_out == is_held_out]
-        print(f"\n{name}: {len(half)} reports\n")
-        table(half)
+    halves = [[row for row in rows if row.is_held_out == is_odd] for is_odd in (False, True)]
+    for name, part in (("all", rows), ("looked at", halves[0]), ("held out", halves[1])):
+        print(f"\n{name}: {len(part)} reports\n")
+        table(part)
 
 
 if __name__ == "__main__":
