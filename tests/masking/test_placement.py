@@ -182,12 +182,11 @@ def test_fallbacks_are_random_and_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("projection", "frontal"),
-    [("", True), ("PA", True), ("AP", True), ("AP Supine", True), ("AP (paediatric)", True), ("?", True)]
-    + [("LATERAL", False), ("LL", False), ("L", False), ("XTABLE LATERAL", False), ("LAO", False), ("swimmers", False)],
+    ("frontal", "projections"),
+    [(True, ("", "PA", "AP", "AP Supine", "AP (paediatric)", "?")), (False, ("LATERAL", "LL", "L", "LAO", "swimmers"))],
 )
-def test_frontal_projections(projection: str, frontal: bool) -> None:
-    assert is_frontal(projection) is frontal
+def test_frontal_projections(frontal: bool, projections: tuple[str, ...]) -> None:
+    assert [is_frontal(name) for name in projections] == [frontal] * len(projections)
 
 
 def test_attention_rises_between_the_points_of_the_warm_up_and_is_mixed_in() -> None:
