@@ -10,7 +10,7 @@ from dmlm.datasets.problems import nearest
 from dmlm.errors import ConfigError
 
 VERBS: Final = {
-    "prepare": "turn a data set into a memory-mapped store for fast training",
+    "prepare": "turn a data set into a store of small images for fast training",
     "doctor": "say which data set a folder holds, what is missing and what is corrupt",
     "splits": "write a split down with its hash, print its sizes, look for leaks",
     "synthesize": "make synthetic chest X-rays, also in the layout of a data set",

@@ -1,4 +1,4 @@
-"""`dmlm data prepare`: a data set as downloaded to a memory-mapped store that training reads at full speed."""
+"""`dmlm data prepare`: a data set as downloaded to a store of raw grey values that training reads at full speed."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def run(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dmlm data prepare",
-        description="Decode every image of a data set once and write small grey copies into a memory-mapped store. It "
-        "may be stopped at any moment: the same command goes on.",
+        description="Decode every image of a data set once and write small grey copies into a store that is read "
+        "without decoding. It may be stopped at any moment: the same command goes on.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=("store", "litdata"),
         default="store",
-        help="store: memory map on a local disk; litdata: also chunks for streaming from object storage, in "
+        help="store: raw files for a local disk; litdata: also chunks for streaming from object storage, in "
         "STORE/litdata",
     )
     parser.add_argument("--image-column", default="path", metavar="NAME", help="column of images in a manifest CSV")

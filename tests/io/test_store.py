@@ -189,7 +189,11 @@ def test_damage_is_found_before_it_is_used(tmp_path):
     with pytest.raises(DatasetFormatError, match="is missing"):
         ImageStore(folder)
     shard.write_bytes(good)
-    (folder / INDEX).write_bytes((folder / INDEX).read_bytes()[:-9])
+    index = (folder / INDEX).read_bytes()
+    (folder / INDEX).write_bytes(index.replace(b"a/0", b"b/0"))
+    with pytest.raises(DatasetFormatError, match=r"index\.csv: differs"):
+        ImageStore(folder).verify()
+    (folder / INDEX).write_bytes(index[:-9])
     with pytest.raises(DatasetFormatError, match="expected 23 images, found 22"):
         ImageStore(folder)
     (folder / STORE).write_text("{")
