@@ -12,8 +12,6 @@ import pytest
 from dmlm.reports.llm.cost import answer_of
 from dmlm.reports.rules import structure
 
-pytest.importorskip("httpx")
-
 
 def report_of(payload) -> str:
     """The report in the last question that holds one."""
@@ -104,6 +102,7 @@ class Fake:
 
 @pytest.fixture
 def fake():
+    pytest.importorskip("httpx")
     server = Fake()
     yield server
     server.close()
