@@ -44,8 +44,8 @@ TOTALS: Final[Mapping[str, int]] = {
     "train images": 223_414,
     "train patients": 64_540,
     "train frontal images": 191_027,
-    "valid images": 234,
-    "valid patients": 200,
+    "val images": 234,
+    "val patients": 200,
     "test studies": 500,
 }
 """What the complete release holds; the test studies come with CheXlocalize."""
@@ -54,6 +54,13 @@ HOW_TO_GET: Final = (
     "register at Stanford AIMI (chexpertchestxrays-u20210408), or the small release; test images come with "
     "CheXlocalize, their labels are groundtruth.csv of rajpurkarlab/cheXpert-test-set-labels"
 )
+
+OPTIONAL_FILES: Final[Mapping[str, str]] = {
+    "valid.csv": "validation by radiologists",
+    "groundtruth.csv": "labels of the test images of CheXlocalize",
+    "chexpert_5x200.csv": "the images of CheXpert5x200, to hold them out",
+}
+"""Files that not every use needs -> what they are for."""
 
 Labeler = Literal["chexpert", "chexbert", "visualchexbert"]
 LIST_5X200: Final = "chexpert_5x200.csv"
@@ -74,6 +81,15 @@ def recognise(folder: Path) -> bool:
         return path is not None and "Frontal/Lateral" in path.open(encoding="utf-8-sig", errors="replace").readline()
     except OSError:
         return False
+
+
+def describe_layout(root: Path) -> str:
+    """Say in a few words how the data set lies on disk."""
+    found = find_patients(root).patients
+    places: dict[str, set[str]] = {}
+    for (part, _), folder in found.items():
+        places.setdefault(part, set()).add(folder or ".")
+    return "; ".join(f"{part} in {', '.join(sorted(folders))}" for part, folders in places.items())
 
 
 def open_table(

@@ -35,6 +35,13 @@ HOW_TO_GET: Final = (
     "list with folds is in the repository RayRuizhiLiao/joint_chestxray"
 )
 
+OPTIONAL_FILES: Final[Mapping[str, str]] = {
+    FILES["expert"]: "grades of reports by a radiologist",
+    FILES["consensus"]: "grades of images by several radiologists",
+    FILES["joint_chestxray"]: "the published folds and test part",
+}
+"""Files that not every use needs -> what they are for."""
+
 _MIMIC: Final = ("mimic", ".")
 _LOG = logging.getLogger(__name__)
 

@@ -27,11 +27,16 @@ from dmlm.datasets.mimic_cxr_tables import (
 from dmlm.datasets.table import StudyTable
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
 
-TOTALS: Final[Mapping[str, int]] = {"images": 377_110, "studies": 227_835, "patients": 65_379}
-"""What the complete release holds."""
-
 OFFICIAL_SIZES: Final[Mapping[str, int]] = {"train": 368_960, "val": 2_991, "test": 5_159}
 """Images in the parts of the official split."""
+
+TOTALS: Final[Mapping[str, int]] = {
+    "images": 377_110,
+    "studies": 227_835,
+    "patients": 65_379,
+    **{f"{part} images": count for part, count in OFFICIAL_SIZES.items()},
+}
+"""What the complete release holds."""
 
 HOW_TO_GET: Final = (
     "credentialed account and data use agreement on PhysioNet, projects mimic-cxr-jpg (images, tables) and mimic-cxr "
@@ -62,6 +67,18 @@ def recognise(folder: Path) -> bool:
         return find_table(homes, METADATA, RECORDS) is not None and any(_has_groups(home) for home in homes)
     except OSError:
         return False
+
+
+def describe_layout(root: Path) -> str:
+    """Say in a few words how the data set lies on disk."""
+    homes = _homes(root)
+    images = next((home for home in homes if _has_groups(home)), None)
+    reports = find_reports(homes)
+    parts = [
+        "no images" if images is None else f"images in {_within(root, images / 'files')}",
+        "no reports" if reports is None else f"reports in {_within(root, reports.place)}",
+    ]
+    return ", ".join(parts)
 
 
 def open_table(
@@ -150,6 +167,10 @@ def _homes(root: Path) -> list[Path]:
     """Return the folders at or below ``root`` that the release may lie in, those with JPG first."""
     found = [root / home if home else root for home in _HOMES]
     return [folder for folder in found if folder.is_dir()] or [root]
+
+
+def _within(root: Path, place: Path) -> str:
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else str(place)
 
 
 def _has_groups(home: Path) -> bool:

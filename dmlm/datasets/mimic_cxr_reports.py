@@ -27,6 +27,8 @@ _LOCAL: Final = struct.Struct("<4s22xHH")
 class Reports(Protocol):
     """A place that holds reports; pickled to worker processes."""
 
+    place: Path
+
     def read(self, subject: int, study: int) -> str | None:
         """Return the report of a study as written, None where there is none."""
 
@@ -39,13 +41,13 @@ class ReportTree:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.place = folder
 
     def read(self, subject: int, study: int) -> str | None:
         """Return the report of a study as written, None where there is none."""
         name = str(subject)
         try:
-            data = (self.folder / f"p{name[:2]}" / f"p{name}" / f"s{study}.txt").read_bytes()
+            data = (self.place / f"p{name[:2]}" / f"p{name}" / f"s{study}.txt").read_bytes()
         except FileNotFoundError:
             return None
         return data.decode("utf-8", errors="replace")
@@ -62,7 +64,7 @@ class ReportArchive:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.place = path
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = [
@@ -93,7 +95,7 @@ class ReportArchive:
             return None
         _, offset, size, checksum, method = self._entries[place].tolist()
         # opened for each read: a handle shared with forked workers would share its position with them
-        with self.path.open("rb") as file:
+        with self.place.open("rb") as file:
             file.seek(offset)
             head = file.read(30)
             if len(head) == 30 and head[:4] == b"PK\x03\x04":
@@ -106,7 +108,7 @@ class ReportArchive:
                     plain = b""
                 if zlib.crc32(plain) == checksum:
                     return plain.decode("utf-8", errors="replace")
-        msg = f"{self.path}: the report of study {study} is damaged; download the archive again"
+        msg = f"{self.place}: the report of study {study} is damaged; download the archive again"
         raise DatasetFormatError(msg)
 
 

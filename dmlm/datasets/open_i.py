@@ -17,8 +17,8 @@ from dmlm.datasets.open_i_reports import ARCHIVE, FOLDER, OpenIReport, find_repo
 from dmlm.datasets.table import StudyTable
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
 
-TOTALS: Final[Mapping[str, int]] = {"reports": 3_955, "images": 7_470, "reports with images": 3_851}
-"""What the complete collection holds (counted from its reports)."""
+TOTALS: Final[Mapping[str, int]] = {"reports": 3_955, "images": 7_470, "studies": 3_851}
+"""What the complete collection holds (counted from its reports); studies are reports with an image."""
 
 HOW_TO_GET: Final = (
     "free download from Open-i of the U.S. National Library of Medicine: NLMCXR_reports.tgz, NLMCXR_png.tgz"
@@ -29,6 +29,9 @@ NAMED_SPLITS: Final[Mapping[str, object]] = {}
 
 PROJECTIONS: Final = "indiana_projections.csv"
 """Table of the Kaggle copy (``uid,filename,projection``); the collection itself does not name projections."""
+
+OPTIONAL_FILES: Final[Mapping[str, str]] = {PROJECTIONS: "which films are frontal"}
+"""Files that not every use needs -> what they are for."""
 
 _SUFFIXES: Final = (".png", ".dcm", ".jpg", ".jpeg")
 _KEY: Final = re.compile(r"^(?:CXR\d+_(?=\d+_IM)|CXR)?(.+?)(?:\.dcm)?$")
@@ -43,6 +46,15 @@ def recognise(folder: Path) -> bool:
         return b"<eCitation" in next(place.glob("*.xml")).read_bytes()[:200]
     except OSError:
         return False
+
+
+def describe_layout(root: Path) -> str:
+    """Say in a few words how the collection lies on disk."""
+    place = find_reports(root)
+    images = sorted({path.rpartition("/")[0] or "." for path in _image_files(root).values()})
+    reports = "no reports" if place is None else f"reports in {place.name}"
+    shown = ", ".join(images[:3]) + (" ..." if len(images) > 3 else "")
+    return f"{reports}, {f'images in {shown}' if images else 'no images'}"
 
 
 def open_table(
@@ -180,6 +192,6 @@ def _check_images(root: Path, pairs: list[tuple[OpenIReport, str, str]]) -> None
     owners: dict[str, int] = {}
     for report, image, _ in pairs:
         if image in owners:
-            msg = f"{root}: image '{image}' is named by CXR{owners[image]} and CXR{report.number}; unpack the reports again"
+            msg = f"{root}: image '{image}' is named by CXR{owners[image]} and CXR{report.number}; keep one"
             raise DatasetFormatError(msg)
         owners[image] = report.number

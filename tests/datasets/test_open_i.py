@@ -153,7 +153,7 @@ def test_all_real_reports_parse_and_have_the_documented_counts():
     reports = read_reports(REAL)
     assert len(reports) == open_i.TOTALS["reports"]
     assert sum(len(report.images) for report in reports) == open_i.TOTALS["images"]
-    assert sum(bool(report.images) for report in reports) == open_i.TOTALS["reports with images"]
+    assert sum(bool(report.images) for report in reports) == open_i.TOTALS["studies"]
     labels = np.array([labels_of(report.major) for report in reports])
     counts = dict(zip(LABEL_NAMES, np.nansum(labels, axis=0).astype(int).tolist(), strict=True))
     assert {name: counts[name] for name in ("No Finding", "Cardiomegaly", "Atelectasis", "Pneumothorax")} == {
