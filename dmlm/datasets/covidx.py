@@ -166,7 +166,7 @@ def _chosen(place: Path, version: str | None) -> dict[str, Path]:
         shown = ", ".join(name or "(no version)" for name in known)
         msg = f"{place}: has lists of the versions {shown}; set version to one of them"
         raise ConfigError(msg)
-    chosen = {part: by_version[wanted] for part, by_version in lists.items() if wanted in by_version}
+    chosen = {part: lists[part][wanted] for part in _FOLDERS if wanted in lists.get(part, {})}
     if "test" not in chosen:
         msg = f"{place}: has {chosen['train'].name}, but no list for test of the same version; {HOW_TO_GET}"
         raise DatasetNotFoundError(msg)

@@ -164,5 +164,5 @@ def test_classes_that_do_not_fit(root):
 
 def test_a_wrong_folder(tmp_path):
     assert not rsna.recognise(tmp_path / "nothing")
-    with pytest.raises(DatasetNotFoundError, match="has no stage_2_train_labels.csv; accept the rules"):
+    with pytest.raises(DatasetNotFoundError, match=r"has no stage_2_train_labels\.csv; accept the rules"):
         open_table("rsna", tmp_path)
