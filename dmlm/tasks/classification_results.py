@@ -213,8 +213,10 @@ def _grid(module: ClassificationModule, rows: Columns, error: NDArray[Any]) -> N
         order = np.argsort(-rows["prob"][row], kind="stable")[:3]
         lines = [f"{rows['prob'][row, c]:.2f} {module.class_names[c][:24]}" for c in order]
         true = [module.class_names[c] for c in np.flatnonzero(rows["labels"][row] == 1)]
-        text = "\n".join([f"truth: {', '.join(true)[:34] or '-'}", *lines])
-        cases.append(Case(images[place, 0].numpy(), text, maps={"patch variance": maps[place]}))
+        text = "\n".join([f"truth: {', '.join(true)[:70] or '-'}", *lines])
+        # from scratch all patches have the variance that they start with, and a map of it would show nothing
+        shown = {"patch variance": maps[place]} if np.ptp(maps) > 1e-6 else {}
+        cases.append(Case(images[place, 0].numpy(), text, maps=shown))
     path = module.run_dir / "predictions.png"
     prediction_grid(cases, path)
     module.show_picture(path)

@@ -102,7 +102,8 @@ class DMLMPretrainModule(ZeroShotTask):
         """Compute the loss of one batch."""
         entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))  # dropout, sampled contexts
-        step = self.objective(self.encoder, self.predictor, self.draw_views(batch, np.random.default_rng(entropy)))
+        views = self.draw_views(batch, np.random.default_rng(entropy))
+        step = self.objective(self.encoder, self.predictor, views, self.progress)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
             parts = {f"train_{name}": value for name, value in step.parts.items()}
@@ -140,7 +141,7 @@ class DMLMPretrainModule(ZeroShotTask):
             progress=self.progress,
         )
         targets = None
-        if self.objective.config.masked_weight > 0 and self.image_masker.wants_similarity(self.progress):
+        if self.objective.masks(self.progress) and self.image_masker.wants_similarity(self.progress):
             targets = self.objective.encode_full(self.encoder, batch["image"], on_device)
             similarity = text_patch_similarity(targets.text, targets.image, on_device)
             context = context._replace(similarity=similarity)
