@@ -23,7 +23,7 @@ from dmlm.tasks.segmentation_results import segmentation_results, write_mask_pre
 class SegmentationModule(FineTuneModule):
     """Segment images: one or more masks, which may overlap.
 
-    Overlap is reported under every convention of the field (:mod:`dmlm.evaluation.segmentation`), at the resolution of
+    Overlap is reported under every convention of the field (``dmlm.evaluation.segmentation``), at the resolution of
     the network. The best checkpoint is that of the highest ``val_dice``, the Dice of all pixels of the validation split
     together, which unlike the mean over positive images also sees false alarms in negative ones.
 
