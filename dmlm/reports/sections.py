@@ -1,7 +1,7 @@
 """Sections of a free-text report, and which of them speak of the image.
 
 A general chooser for reports of any source: MIMIC-like headers, one-line headers, headers on lines of their own, none.
-(The exact parser of the MIMIC release is ``dmlm.datasets.mimic_sections``.)
+(The exact parser of the MIMIC release is ``dmlm.datasets.mimic_cxr_sections``.)
 """
 
 from __future__ import annotations

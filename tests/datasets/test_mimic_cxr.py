@@ -12,6 +12,7 @@ from dmlm.datasets.catalog import open_table, recognise
 from dmlm.datasets.mimic_cxr_reports import ARCHIVE, ReportArchive
 from dmlm.datasets.mimic_cxr_tables import LABEL_NAMES, METADATA, SPLIT
 from dmlm.datasets.synthesize.mimic import DICOM, JPG, write, write_trees
+from dmlm.datasets.table_dataset import TableDataset
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
 
 
@@ -105,6 +106,7 @@ def test_reports_may_be_named_as_archive_folder_or_root(tree, tmp_path):
 def test_dicom_tree_opens_with_the_record_list_and_borrowed_tables(tree, tmp_path):
     pytest.importorskip("pydicom")
     write_trees(tmp_path / "jpg", tmp_path / "dcm", 3, 0, 16, dicom=True)
+    write_trees(tmp_path / "same", tmp_path / "same", 3, 0, 16)
     shutil.move(tmp_path / "jpg" / "files", tmp_path / "dcm" / "files")
     alone = open_table("mimic", tmp_path / "dcm", labels="none")
     assert alone.images[0].endswith(".dcm")
@@ -114,6 +116,11 @@ def test_dicom_tree_opens_with_the_record_list_and_borrowed_tables(tree, tmp_pat
         open_table("mimic", tmp_path / "dcm", labels="none", views="frontal")
     whole = open_table("mimic", tmp_path / "dcm", tables=str(tmp_path / "jpg"), views="frontal")
     assert set(whole.extra["view"]) <= {"PA", "AP"}
+    sample = TableDataset(whole, image_size=16)[0]
+    jpg = open_table("mimic", tmp_path / "same")
+    same = TableDataset(jpg, image_size=16)[list(jpg.images).index(whole.images[0].replace(".dcm", ".jpg"))]
+    # the DICOM holds the same film in 12 bits: up to the loss of the JPEG they look alike
+    assert np.abs(sample["image"].numpy().astype(int) - same["image"].numpy().astype(int)).mean() < 4
 
 
 def test_policy_for_empty_reports(tree):
