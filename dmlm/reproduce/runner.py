@@ -106,7 +106,9 @@ class _Jobs:
 
     def _start(self) -> subprocess.Popen[str]:
         threads = str(self.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        # threads that wait for each other asleep: spinning costs everything on a machine that others use as well
+        limits = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**limits, **os.environ}
         worker = subprocess.Popen(
             [sys.executable, "-m", "dmlm.reproduce.worker", str(self.out)],
             stdin=subprocess.PIPE,

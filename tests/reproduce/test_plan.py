@@ -1,0 +1,76 @@
+import pytest
+import yaml
+
+from dmlm.errors import ConfigError
+from dmlm.reproduce.catalog import PLANS, make_plan
+from dmlm.reproduce.paper_tables import published
+from dmlm.reproduce.plan import Cell, Plan, Run, Table, join
+from dmlm.reproduce.scale import PRETRAIN, Scale
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    return make_plan(["all"], Scale("smoke", seeds=(0, 1)))
+
+
+def test_every_cell_of_the_five_tables_has_its_runs(smoke):
+    assert [table.key for table in smoke.tables] == ["table1", "table2", "table3", "table4", "table5"]
+    for table in smoke.tables:
+        filled = {(cell.row, cell.column) for cell in table.cells}
+        assert filled == {(row, column) for row in table.rows for column in table.columns}
+        assert all(cell.runs for cell in table.cells)
+        seeds = 1 if table.key in ("table2", "table3") else 2
+        assert {len(cell.runs) for cell in table.cells} == {seeds}
+
+
+def test_pretraining_is_shared_and_comes_first(smoke):
+    assert [run.name for run in smoke.stages()[0]].count(PRETRAIN) == 1
+    assert smoke.runs[0].name == PRETRAIN
+    ours = [run for run in smoke.runs if "D-MLM" in run.name]
+    assert ours
+    assert all(run.needs == (PRETRAIN,) for run in ours)
+    assert len(smoke.stages()) == 2
+
+
+def test_configurations_are_plain_data_and_differ_by_seed(smoke):
+    for run in smoke.runs:
+        assert yaml.safe_load(yaml.safe_dump(run.config)) == run.config
+    first, second = (next(run for run in smoke.runs if run.name == f"edema-Scratch-s{seed}") for seed in (0, 1))
+    assert first.config["seed_everything"] == 0
+    assert second.config["data"]["init_args"]["fraction_seed"] == 1
+
+
+def test_published_values_stand_in_columns_that_exist(smoke):
+    for table in smoke.tables:
+        for values in table.published.values():
+            assert set(values) <= set(table.columns)
+    assert published("table1")["D-MLM (paper)"]["SIIM 100 %"] == 95.18
+
+
+def test_real_budgets_need_data_and_say_what_is_missing(tmp_path):
+    with pytest.raises(ConfigError, match="--data ROOT"):
+        Scale("paper")
+    (tmp_path / "rsna").mkdir()
+    plan = make_plan(["table1"], Scale("paper", tmp_path))
+    by_name = {run.name: run for run in plan.runs}
+    assert by_name["cls-RSNA-1pc-Scratch-s0"].missing == ""
+    assert "siim is not there" in by_name["cls-SIIM-1pc-Scratch-s0"].missing
+    assert "mimic-cxr is not there" in by_name["cls-RSNA-1pc-D-MLM-s0"].missing
+    config = by_name["cls-RSNA-1pc-Scratch-s0"].config
+    assert config["data"]["init_args"]["root"] == str(tmp_path / "rsna")
+    assert config["data"]["init_args"]["fraction"] == 0.01
+
+
+def test_unknown_tables_and_broken_plans_are_refused():
+    with pytest.raises(ConfigError, match="table1, table2"):
+        make_plan(["table9"], Scale("smoke"))
+    assert "table1" in PLANS
+    with pytest.raises(ConfigError, match="comes before b"):
+        Plan((Run("a", {}, needs=("b",)), Run("b", {})), ())
+    with pytest.raises(ConfigError, match="becomes a folder"):
+        Run("a/b", {})
+    with pytest.raises(ConfigError, match="two different runs"):
+        join([Plan((Run("a", {}),), ()), Plan((Run("a", {"x": 1}),), ())])
+    table = Table("t", "", ("r",), ("c",), (Cell("r", "c", "m", ("lost",)),))
+    with pytest.raises(ConfigError, match="'lost', which is not planned"):
+        Plan((), (table,))
