@@ -31,7 +31,7 @@ class PhantomDataModule(ChestXrayDataModule):
         target: What the labels are: ``findings`` (multi-label), ``edema`` (four grades, multi-class), or the name of
             one finding (binary).
         mask_of: Findings that ``masks`` show, in this order; null shows all.
-        num_workers: Worker processes per loader; ``auto`` is at most one, since nothing has to be decoded.
+        num_workers: Worker processes per loader; ``auto`` is none or one, since nothing has to be decoded.
         seed: Seed of order and augmentation.
         augment: Whether training images are varied.
         augmentation: How far; None takes the defaults.
@@ -102,8 +102,12 @@ class PhantomDataModule(ChestXrayDataModule):
         )
 
     def auto_workers(self, cores: int) -> int:
-        """Return at most one worker: films are read from memory-mapped files."""
-        return min(super().auto_workers(cores), 1)
+        """Return one worker from four cores on, else none.
+
+        Films are read from memory-mapped files, a few hundredths of a step; on two cores a worker takes turns with
+        the threads of the model, which then wait for each other.
+        """
+        return 1 if cores >= 4 else 0
 
     def _generated(self) -> Path:
         root = cache_dir() / "phantoms" if self.cache is None else Path(self.cache).expanduser()

@@ -19,6 +19,9 @@ class ObjectiveConfig:
     Args:
         masked_weight: Lambda of Eq. 5: weight of masked prediction; alignment has the rest. 0 skips the masked passes,
             1 skips alignment.
+        masked_start: Share of the training (0 to below 1) that passes before masked prediction joins in; alignment
+            is alone until then, and a step costs less than half. For towers from scratch, whose first distributions
+            say nothing that would be worth predicting.
         kl_direction: ``pred_target`` (the paper's), ``target_pred`` (its variance means error), ``symmetric``, ``mse``.
         reduce_dims: ``mean`` or ``sum`` over the width inside the KL.
         beta_nll: Tempers the KL where target variances become small; 0 is the plain KL.
@@ -42,6 +45,7 @@ class ObjectiveConfig:
     """
 
     masked_weight: float = 0.2
+    masked_start: float = 0.0
     kl_direction: Direction = "pred_target"
     reduce_dims: Reduce = "mean"
     beta_nll: float = 0.0
@@ -62,6 +66,12 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.masked_weight <= 1:
             msg = f"masked_weight (lambda of Eq. 5) must lie in 0..1, got {self.masked_weight}"
+            raise ConfigError(msg)
+        if not 0 <= self.masked_start < 1 or (self.masked_start and self.masked_weight == 1):
+            msg = (
+                "masked_start must be at least 0 and below 1, and 0 with masked_weight 1 (nothing would train before "
+                f"it), got {self.masked_start}"
+            )
             raise ConfigError(msg)
         for name, allowed in (("conditioning", ("cross_full", "joint")), ("align_view", ("full", "masked"))):
             if getattr(self, name) not in allowed:

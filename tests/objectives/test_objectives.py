@@ -426,3 +426,26 @@ def test_a_step_costs_little_more_than_its_encoder_passes() -> None:
 
 def test_config_is_frozen_and_replaceable() -> None:
     assert replace(ObjectiveConfig(), target="frozen").target == "frozen"
+
+
+def test_masked_prediction_joins_at_its_start() -> None:
+    """Before it, alignment is alone with the weight that it keeps, and every parameter still has a gradient for DDP."""
+    encoder, predictor = tiny_encoder(), tiny_predictor()
+    views = example_views(encoder, 6)
+    objective = PretrainingObjective(ObjectiveConfig(masked_start=0.5, vib_weight=0.0), encoder)
+    before = objective(encoder, predictor, views, progress=0.49)
+    assert not any(name.startswith("kl") for name in before.parts)
+    torch.testing.assert_close(before.loss.detach(), 0.8 * before.parts["align"])
+    before.loss.backward()
+    assert all(p.grad is not None and not p.grad.any() for p in predictor.parameters())
+    after = objective(encoder, predictor, views, progress=0.5)
+    assert {"kl_text", "kl_image"} <= after.parts.keys()
+    assert float(after.loss) > float(before.loss)
+
+
+@pytest.mark.parametrize(
+    "options", [{"masked_start": 1.0}, {"masked_start": -0.1}, {"masked_start": 0.5, "masked_weight": 1}]
+)
+def test_masked_start_out_of_range(options: dict) -> None:
+    with pytest.raises(ConfigError, match="masked_start"):
+        ObjectiveConfig(**options)

@@ -133,17 +133,33 @@ def iterate_studies(
     with ExitStack() as stack:
         if workers > 1:
             import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
 
             # a fresh interpreter: forking a process that runs threads (torch, OpenCV) may hang
             context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-            pool = stack.enter_context(context.Pool(workers, initializer=_single_thread))
-            patients: Iterator[list[PhantomStudy]] = pool.imap(
-                draw, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers)))
+            # unlike multiprocessing.Pool it gives up when processes die, instead of starting them for ever
+            pool = stack.enter_context(ProcessPoolExecutor(workers, context, initializer=_single_thread))
+            patients: Iterator[list[PhantomStudy]] = _drawn(
+                pool.map(draw, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
             )
         else:
             patients = map(draw, jobs)
         bar = tqdm(patients, total=len(jobs), desc=f"phantoms {image_size} px", unit="patient", disable=not progress)
         yield from bar
+
+
+def _drawn(patients: Iterator[list[PhantomStudy]]) -> Iterator[list[PhantomStudy]]:
+    """Say in one line why processes died, which a script without a main guard makes all of them do."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    try:
+        yield from patients
+    except BrokenProcessPool as error:
+        msg = (
+            "the processes that draw phantoms ended at once; in a script of your own, start everything below "
+            "'if __name__ == \"__main__\":' (Python imports the script in such processes), or draw with workers=1"
+        )
+        raise ConfigError(msg) from error
 
 
 def _draw(seed: int, image_size: int, job: tuple[Split, int]) -> list[PhantomStudy]:
