@@ -19,7 +19,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT 
 
 
 class AnswerCache:
-    """Answers by key in one SQLite file; may be used by several threads and processes.
+    """Answers by key in one SQLite file; may be used by several threads, and processes of one machine.
 
     Args:
         path: The file; made with its folder where there is none. ``None`` keeps answers in memory only.
@@ -35,7 +35,7 @@ class AnswerCache:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch(mode=0o600)
-            # autocommit: an answer is on disk when `put` returns; 60 s for another process to finish writing
+            # autocommit: a kill loses no answer; 60 s for another process to finish writing
             self._database = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=60, check_same_thread=False, isolation_level=None
             )
@@ -46,6 +46,9 @@ class AnswerCache:
                     f"{path}: a cache of version {version}, not {_VERSION}, or none at all; choose another --llm-cache"
                 )
                 raise ConfigError(msg)
+            # a write-ahead log: no flush of the disk for each answer; a power cut loses the last ones, a kill none
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
             self._database.execute(_TABLE)
             self._database.execute(f"PRAGMA user_version = {_VERSION}")
         except (sqlite3.Error, OSError) as error:
