@@ -59,7 +59,7 @@ class LabelPredictor:
         samples: int = 16,
     ) -> None:
         self.task, self.samples = task, samples
-        self.exclusive = isinstance(task, ClassificationModule) and task.head_task != "multilabel"
+        self.exclusive = isinstance(task, ClassificationModule) and task.head.task != "multilabel"
         self._prompts: Prompts | None = None
         if isinstance(task, ClassificationModule):
             self.names = task.class_names
