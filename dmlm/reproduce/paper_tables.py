@@ -27,7 +27,13 @@ def table1(scale: Scale) -> Plan:
         "SIIM": {"num_classes": 1, "task": "binary", "bootstrap": 200},
         "CheXpert": {"num_classes": 9, "task": "multilabel", "bootstrap": 200}
         if scale.budget == "smoke"
-        else {"num_classes": 5, "task": "multilabel", "uncertain": "chexpert_mixed", "bootstrap": 200},
+        else {
+            "num_classes": 5,
+            "task": "multilabel",
+            "uncertain": "chexpert_mixed",
+            "unknown": "zeros",
+            "bootstrap": 200,
+        },
     }
     title = "Classification after fine-tuning with 1, 10, 100 % of the labels (AUROC in %)"
     return _fractions(scale, "table1", title, CLASSIFY, "ClassificationModule", models, "classify/auc_macro", "cls")
@@ -68,7 +74,7 @@ def table4(scale: Scale) -> Plan:
 
 def table5(scale: Scale) -> Plan:
     """Dice of segmentation with 1, 10 and 100 % of the labels."""
-    width = 32 if scale.budget == "smoke" else 128
+    width = {"smoke": 32, "trial": 64, "paper": 256}[scale.budget]
     decoder = "dpt" if scale.is_paper else "unet"
     models = {name: {"num_masks": 1, "decoder": decoder, "width": width} for name in SEGMENT}
     title = "Segmentation with 1, 10, 100 % of the labels (Dice of images that have the mask, in %)"
@@ -103,7 +109,8 @@ def _fractions(
                 names = seeded(f"{short}-{dataset}-{label.split()[0]}pc-{start}".replace(" ", ""), scale.seeds)
                 for seed, name in zip(scale.seeds, names, strict=True):
                     model = {"class_path": task, "init_args": models[dataset]}
-                    data = source.data(scale, fraction=fraction, fraction_seed=seed, seed=seed, **scale.finetune_data)
+                    rates = {**scale.finetune_data, **({"batch_size": 16} if short == "seg" else {})}
+                    data = source.data(scale, fraction=fraction, fraction_seed=seed, seed=seed, **rates)
                     runs.append(_finetune(scale, name, start, source, model, data, seed, monitor))
                 cells.append(Cell(_ROW[start], f"{dataset} {label}", metric, names))
     columns = tuple(f"{dataset} {label}" for dataset in sources for label in shares)

@@ -151,7 +151,10 @@ def trainer(length: dict[str, Any], monitor: str, mode: str, accelerator: str = 
         mode: ``max`` or ``min``.
         accelerator: Lightning's.
     """
-    keep = {"dirpath": "{folder}/checkpoints", "filename": "best", "monitor": monitor, "mode": mode, "save_last": True}
+    keep = {"dirpath": "{folder}/checkpoints", "filename": "best", "monitor": monitor, "mode": mode}
+    # apart from the best one: a checkpoint callback writes its "last" only when its best changes
+    last = {"dirpath": "{folder}/checkpoints", "filename": "last", "enable_version_counter": False}
+    checkpoint = "lightning.pytorch.callbacks.ModelCheckpoint"
     return {
         "accelerator": accelerator,
         "devices": "auto" if accelerator == "auto" else 1,
@@ -161,7 +164,7 @@ def trainer(length: dict[str, Any], monitor: str, mode: str, accelerator: str = 
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "logger": logger(),
-        "callbacks": [{"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": keep}],
+        "callbacks": [{"class_path": checkpoint, "init_args": options} for options in (keep, last)],
         **length,
     }
 

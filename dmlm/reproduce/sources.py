@@ -61,20 +61,32 @@ PRETRAINING = Source(
 )
 
 CLASSIFY = {
-    "RSNA": Source("rsna", "RSNADataModule", {"split": "lovt"}, {"target": "Consolidation"}, "phantom: Consolidation"),
-    "SIIM": Source("siim", "SIIMDataModule", {"split": "lovt"}, {"target": "Pneumothorax"}, "phantom: Pneumothorax"),
-    "CheXpert": Source("chexpert", "CheXpertDataModule", {}, {"target": "findings"}, "phantom: all findings"),
+    "RSNA": Source(
+        "rsna", "RSNAPneumoniaDataModule", {"split": "paper"}, {"target": "Consolidation"}, "phantom: Consolidation"
+    ),
+    "SIIM": Source(
+        "siim", "SIIMPneumothoraxDataModule", {"split": "paper"}, {"target": "Pneumothorax"}, "phantom: Pneumothorax"
+    ),
+    "CheXpert": Source(
+        "chexpert",
+        "CheXpertDataModule",
+        {"labels": "competition", "split": "chexpert_valid", "ratios": [0.8, 0.2, 0.0]},
+        {"target": "findings"},
+        "phantom: all findings",
+    ),
 }
 """Data sets of Table 1."""
 
 ZERO_SHOT = {
     "RSNA": CLASSIFY["RSNA"],
     "SIIM": CLASSIFY["SIIM"],
-    "NIH": Source("nih", "NIHDataModule", {"split": "official"}, {"target": "findings"}, "phantom: all findings"),
+    "NIH": Source(
+        "nih", "NIHChestXray14DataModule", {"split": "official"}, {"target": "findings"}, "phantom: all findings"
+    ),
 }
 """Data sets of Table 2."""
 
-COVIDX = Source("covidx", "COVIDxDataModule", {}, {"target": "Edema"}, "phantom: Edema")
+COVIDX = Source("covidx", "COVIDxDataModule", {"split": "paper"}, {"target": "Edema"}, "phantom: Edema")
 """Data set of Table 3."""
 
 EDEMA = Source(
@@ -85,22 +97,22 @@ EDEMA = Source(
 SEGMENT = {
     "RSNA": Source(
         "rsna",
-        "RSNADataModule",
+        "RSNAPneumoniaDataModule",
         {"split": "lovt", "with_masks": True},
         {"with_masks": True, "mask_of": ["Consolidation"]},
         "phantom: Consolidation",
     ),
     "SIIM": Source(
         "siim",
-        "SIIMDataModule",
-        {"split": "lovt", "with_masks": True},
+        "SIIMPneumothoraxDataModule",
+        {"split": "paper", "with_masks": True},
         {"with_masks": True, "mask_of": ["Pleural Effusion"]},
         "phantom: Pleural Effusion",
     ),
     "COVID": Source(
         "covid-rural",
         "COVIDRuralDataModule",
-        {"with_masks": True},
+        {"split": "paper", "with_masks": True},
         {"with_masks": True, "mask_of": ["Cardiomegaly"]},
         "phantom: Cardiomegaly",
     ),
