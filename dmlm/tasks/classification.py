@@ -118,7 +118,7 @@ class ClassificationModule(FineTuneModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         for split in ("train", "val", "test"):
             dataset = getattr(datamodule, f"{split}_dataset", None)
-            if dataset is not None and stage in ("fit", "test") and self.trainer.is_global_zero:
+            if dataset is not None and stage in ("fit", "test"):
                 check_labels(dataset.labels, self.class_names, self.task, f"{split} split")
         if stage == "fit" and self.class_weights == "balanced" and datamodule is not None:
             labels = torch.from_numpy(np.array(datamodule.train_dataset.labels))
