@@ -25,7 +25,8 @@ class CheXpertDataModule(TableDataModule):
         labels: ``all`` 14, or the five of the ``competition``.
         labeler: Whose training labels: ``chexpert``, ``chexbert`` or ``visualchexbert``.
         views: ``frontal`` or ``all``.
-        missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there.
+        missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there;
+            not looked for where a ``store`` is named.
         test_labels: ``groundtruth.csv``; None looks for it below ``root``.
         held_out: List of CheXpert5x200; None looks for ``chexpert_5x200.csv`` below ``root``.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
@@ -60,4 +61,7 @@ class CheXpertDataModule(TableDataModule):
 
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.chexpert.open_table`."""
-        return open_table("chexpert", Path(self.root), **self.options)
+        options = dict(self.options)
+        if self.store is not None and options["missing_images"] == "raise":
+            options["missing_images"] = "keep"  # images come from the store, which names what it lacks
+        return open_table("chexpert", Path(self.root), **options)

@@ -29,7 +29,8 @@ class EdemaSeverityDataModule(TableDataModule):
         reports_root: Reports of MIMIC-CXR, where they are not below its folder.
         text: ``report`` as written, its ``conclusion``, or ``impression_findings``.
         views: ``frontal`` (PA and AP) or ``all``.
-        missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there.
+        missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there;
+            not looked for where a ``store`` is named.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
             augmentation. The split is ``ratios`` (by patient) unless ``joint_chestxray`` (validates on fold 1),
             ``joint_chestxray_fold2`` to ``_fold5``, or ``expert_test`` is named.
@@ -62,4 +63,7 @@ class EdemaSeverityDataModule(TableDataModule):
 
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.edema_severity.open_table`."""
-        return open_table("edema", Path(self.root), **self.options)
+        options = dict(self.options)
+        if self.store is not None and options["missing_images"] == "raise":
+            options["missing_images"] = "keep"  # images come from the store, which names what it lacks
+        return open_table("edema", Path(self.root), **options)

@@ -31,7 +31,8 @@ class MIMICCXRDataModule(TableDataModule):
         views: ``frontal`` (PA and AP) or ``all``.
         text: ``report`` as written, its ``conclusion``, or ``impression_findings``.
         empty_reports: ``keep``, ``drop`` or ``raise``: studies without text.
-        missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there.
+        missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there;
+            not looked for where a ``store`` is named.
         special_cases: CSV of the studies whose conclusion is chosen by hand.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
             augmentation. The split is ``official`` unless another is named.
@@ -68,4 +69,7 @@ class MIMICCXRDataModule(TableDataModule):
 
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.mimic_cxr.open_table`."""
-        return open_table("mimic", Path(self.root), **self.options)
+        options = dict(self.options)
+        if self.store is not None and options["missing_images"] == "raise":
+            options["missing_images"] = "keep"  # images come from the store, which names what it lacks
+        return open_table("mimic", Path(self.root), **options)

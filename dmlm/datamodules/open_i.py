@@ -20,7 +20,8 @@ class OpenIDataModule(TableDataModule):
         image_size: Height and width of the images, in pixels.
         batch_size: Samples per batch and process.
         views: ``all``, or ``frontal`` (needs ``indiana_projections.csv``).
-        missing_images: ``raise``, ``drop`` or ``keep``: images that a report names but that are not there.
+        missing_images: ``raise``, ``drop`` or ``keep``: images that a report names but that are not there;
+            not looked for where a ``store`` is named.
         images_root: Folder of the images, where they are elsewhere.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
             augmentation. The split is drawn by report (``ratios``): the source does not tell patients apart.
@@ -45,4 +46,7 @@ class OpenIDataModule(TableDataModule):
 
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.open_i.open_table`."""
-        return open_table("openi", Path(self.root), **self.options)
+        options = dict(self.options)
+        if self.store is not None and options["missing_images"] == "raise":
+            options["missing_images"] = "keep"  # images come from the store, which names what it lacks
+        return open_table("openi", Path(self.root), **options)

@@ -143,11 +143,11 @@ def open_table(
         parts.append(read_part(valid, "valid", LABEL_NAMES))
     truth = find_table(folders.tables, "groundtruth.csv") if test_labels is None else Path(test_labels).expanduser()
     if truth is not None:
-        parts.append(read_test(truth, folders, LABEL_NAMES))
+        parts.append(read_test(truth, folders, LABEL_NAMES, missing_images))
     rows = join_rows(parts)
     if views == "frontal":
         rows = rows.take(np.flatnonzero(np.array(rows.planes) == "Frontal"))
-    images = _images(folders, rows, missing_images)
+    images = _images(folders, rows, table.parent, missing_images)
     keep = _present(folders, rows, images, missing_images)
     rows, images = rows.take(keep), [images[row] for row in keep.tolist()]
     chosen = LABEL_NAMES if labels == "all" else COMPETITION
@@ -171,8 +171,8 @@ def open_table(
     )
 
 
-def _images(folders: Folders, rows: Rows, missing: MissingImages) -> list[str]:
-    """Return the relative path of each image; a patient without a folder has one that does not exist."""
+def _images(folders: Folders, rows: Rows, beside: Path, missing: MissingImages) -> list[str]:
+    """Return the relative path of each image; a patient without a folder is taken to be beside the table."""
     absent = sorted({key for key in zip(rows.parts, rows.patients, strict=True) if key not in folders.patients})
     if absent and missing == "raise":
         msg = (
@@ -180,9 +180,10 @@ def _images(folders: Folders, rows: Rows, missing: MissingImages) -> list[str]:
             "download is not complete or not unpacked; complete it, or set data.missing_images to drop"
         )
         raise DatasetNotFoundError(msg)
+    default = beside.relative_to(folders.root) if beside.is_relative_to(folders.root) else Path()
     images = []
     for part, patient, study, file in zip(rows.parts, rows.patients, rows.studies, rows.files, strict=True):
-        base = folders.patients.get((part, patient), part)
+        base = folders.patients.get((part, patient), (default / part).as_posix())
         images.append(f"{base}/{patient}/{study}/{file}" if base else f"{patient}/{study}/{file}")
     return images
 

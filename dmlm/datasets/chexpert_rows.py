@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dmlm.datasets.chexpert_folders import Folders
 from dmlm.datasets.csv_columns import check_unique, read_columns, to_labels
+from dmlm.datasets.image_presence import MissingImages
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError
 
 _PATH: Final = re.compile(r"(?:^|/)(train|valid|test)/(patient\d+)/(study\d+)/([^/]+)$")
@@ -95,8 +96,10 @@ def read_part(path: Path, part: str, label_names: Sequence[str]) -> Rows:
     )
 
 
-def read_test(path: Path, folders: Folders, label_names: Sequence[str]) -> Rows:
+def read_test(path: Path, folders: Folders, label_names: Sequence[str], missing: MissingImages) -> Rows:
     """Read ``groundtruth.csv``, which labels studies, and list the images of each study.
+
+    The table does not name images: a study whose folder is not there has no row, unless ``missing`` is ``raise``.
 
     Raises:
         DatasetNotFoundError: If the folder of a study is missing or holds no image.
@@ -114,7 +117,7 @@ def read_test(path: Path, folders: Folders, label_names: Sequence[str]) -> Rows:
         patient, study = found.groups()
         base = folders.root / folders.patients.get(("test", patient), "test")
         names = sorted(item.name for item in (base / patient / study).glob("*.jpg"))
-        if not names:
+        if not names and missing == "raise":
             msg = (
                 f"{base / patient / study}: no image of this test study is there; copy the test images of CheXlocalize "
                 f"below {folders.root}, or move {path.name} away"

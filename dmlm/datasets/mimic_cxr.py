@@ -123,7 +123,7 @@ def open_table(
     names, values = read_study_labels(places, index, labels)
     _check_totals(index, splits)
     rows = _of_view(index, views)
-    base, paths = _images(homes, index, rows)
+    base, paths = _images(homes, index, rows, missing_images)
     rows = rows[present_rows(base, paths, missing_images, patient_depth=2)]
     function = _text(homes, reports_root, index, text, special_cases)
     if function is not None:
@@ -208,13 +208,16 @@ def _path(index: Index, row: int, suffix: str) -> str:
     return f"files/p{subject[:2]}/p{subject}/s{index.studies[row]}/{index.dicoms[row]}{suffix}"
 
 
-def _images(homes: list[Path], index: Index, rows: NDArray[np.int64]) -> tuple[Path, list[str]]:
+def _images(homes: list[Path], index: Index, rows: NDArray[np.int64], missing: MissingImages) -> tuple[Path, list[str]]:
     """Return the folder that holds images, and the relative path of each row; a few rows decide folder and kind."""
     probes = rows[sorted({round(place) for place in np.linspace(0, len(rows) - 1, 64)})].tolist() if len(rows) else []
     for home in homes:
         for suffix in _SUFFIXES:
             if any((home / _path(index, row, suffix)).is_file() for row in probes):
                 return home, [_path(index, row, suffix) for row in rows.tolist()]
+    if missing == "keep":  # the images are elsewhere, such as in a store: JPG is what most people have
+        home = next((home for home in homes if _has_groups(home)), homes[0])
+        return home, [_path(index, row, ".jpg") for row in rows.tolist()]
     msg = (
         f"{homes[0]}: none of {len(probes)} images looked for is there, such as "
         f"{_path(index, probes[0], '.jpg') if probes else 'any'} (or .dcm); data.root must hold the folder 'files'"

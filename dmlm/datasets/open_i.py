@@ -103,7 +103,7 @@ def open_table(
             msg = f"{base}: no {PROJECTIONS} says which films are frontal; copy it there, or set data.views to all"
             raise ConfigError(msg)
         pairs = [pair for pair in pairs if projections.get(_key(pair[1])) == "FRONTAL"]
-    images = [files.get(_key(image), f"{image}.png") for _, image, _ in pairs]
+    images = [files.get(_key(image), f"NLMCXR_png/{image}.png") for _, image, _ in pairs]
     kept = present_rows(base, images, _policy(base, images, files, missing_images), patient_depth=0).tolist()
     chosen = [pairs[row] for row in kept]
     seen = projections or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -76,3 +77,49 @@ def test_wrong_root_ends_with_status_two_and_one_line(tmp_path, capsys, monkeypa
         raise SystemExit(main(["fit", "--config", str(EXAMPLES / "chexpert.yaml"), "--data.root", "empty"]))
     assert caught.value.code == 2
     assert "holds no train.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "source"), [("mimic", "mimic/mimic-cxr/2.1.0"), ("openi", "openi")])
+def test_reports_built_from_the_same_download_reach_the_samples(roots, name, source, tmp_path):
+    built = tmp_path / "reports.jsonl"
+    assert main(["reports", "build", str(roots / source), "--out", str(built), "--workers", "1", "--quiet"]) == 0
+    data = MODULES[name][0](str(roots / name), image_size=32, batch_size=2, num_workers=0, reports=str(built))
+    data.setup("fit")
+    samples = [data.train_dataset[row] for row in range(len(data.train_dataset))]
+    # a study with a text has the report that was built from it; one without falls back on its labels
+    assert {sample["report"].source for sample in samples if sample["text"]} == {"rules"}
+    assert all(sample["report"].source in ("labels", "text") for sample in samples if not sample["text"])
+    assert all(sample["report"].study_id == sample["study_id"] for sample in samples)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_images_from_a_store_are_those_of_the_files_which_may_then_go(roots, name, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(roots / name, root)
+    command = [
+        "data",
+        "prepare",
+        str(root),
+        "--out",
+        str(tmp_path / "store"),
+        "--size",
+        "48",
+        "--workers",
+        "1",
+        "--quiet",
+    ]
+    assert main(command) == 0
+    module = MODULES[name][0]
+    options = {"image_size": 32, "batch_size": 2, "num_workers": 0, "split_file": str(tmp_path / "split.json")}
+    direct = module(str(root), **options)
+    direct.setup("validate")
+    expected = [direct.val_dataset[row] for row in range(len(direct.val_dataset))]
+    for path in [*root.rglob("*.jpg"), *root.rglob("*.png")]:
+        path.unlink()
+    stored = module(str(root), store=str(tmp_path / "store"), **options)
+    stored.setup("validate")
+    found = [stored.val_dataset[row] for row in range(len(stored.val_dataset))]
+    assert [item["study_id"] for item in found] == [item["study_id"] for item in expected]
+    # the store keeps 48 pixels of films that are 48 pixels wide, or a few less high
+    for one, other in zip(found, expected, strict=True):
+        assert (one["image"].float() - other["image"].float()).abs().mean() < 6

@@ -287,3 +287,22 @@ def test_generator_refuses_a_full_folder_and_repeats_its_bytes(tmp_path):
         write(tmp_path / "a", 3, 1, 16)
     with pytest.raises(ConfigError, match="at least 3"):
         write(tmp_path / "c", 2, 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"views": "lateral"}, r"data.views must be frontal or all"),
+        ({"labels": "gpt"}, r"data.labels must be chexpert, negbio, radiologist or none"),
+        ({"missing_images": "ignore"}, "missing_images must be raise, drop or keep"),
+        ({"empty_reports": "skip"}, r"data.empty_reports must be keep, drop or raise"),
+    ],
+)
+def test_wrong_options_are_one_line(tree, options, message):
+    with pytest.raises(ConfigError, match=message):
+        open_table("mimic", tree[0], **options)
+
+
+def test_dropping_empty_reports_needs_reports(tree):
+    with pytest.raises(ConfigError, match="no reports were found"):
+        open_table("mimic", tree[0] / JPG, empty_reports="drop")
