@@ -9,6 +9,7 @@ states is compared with the file's header, so that neither a damaged header nor 
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -134,11 +135,20 @@ def _rle(dataset: Any, frame: bytes) -> NDArray[Any]:  # noqa: ANN401
     if codecs is None:
         return _by_pydicom(dataset)
     kind = np.dtype(f"<u{int(dataset.BitsAllocated) // 8}")
-    data = codecs.dicomrle_decode(frame, kind)
-    if len(data) < needed:
-        msg = f"its run-length data are cut off: {len(data):,} bytes, {needed:,} expected"
+    offsets = np.frombuffer(frame[:64], "<u4").astype(np.int64)  # PS3.5 G.5: how many segments, and where they start
+    count = int(offsets[0]) if len(offsets) == 16 else 0
+    places = [*offsets[1 : 1 + count].tolist(), len(frame)]
+    if count != kind.itemsize or places[0] < 64 or sorted(places) != places:
+        msg = f"its run-length header is damaged: {count} segments at {places[:-1]} of {len(frame)} bytes"
         raise ValueError(msg)
-    return np.frombuffer(data, kind, needed // kind.itemsize).reshape(shape)
+    pixels = np.zeros((needed // kind.itemsize, kind.itemsize), np.uint8)
+    for byte, (start, end) in enumerate(pairwise(places)):
+        plane = np.frombuffer(codecs.packbits_decode(frame[start:end]), np.uint8)
+        if len(plane) < len(pixels):
+            msg = f"its run-length data are cut off: {len(plane):,} bytes, {len(pixels):,} expected"
+            raise ValueError(msg)
+        pixels[:, kind.itemsize - 1 - byte] = plane[: len(pixels)]  # the highest byte comes first
+    return pixels.reshape(-1).view(kind).reshape(shape)
 
 
 def _reduced_2000(dataset: Any, frame: bytes, header: FrameHeader, scale: int) -> NDArray[Any] | None:  # noqa: ANN401

@@ -192,6 +192,28 @@ def test_missing_and_empty_manifests(tmp_path, capsys):
     assert "no images" in capsys.readouterr().err
 
 
+def test_data_module_reads_folder_and_store_alike(tmp_path):
+    """DICOM of a published layout, with masks from its boxes: the store gives the same studies, only smaller."""
+    from dmlm.datamodules import RSNAPneumoniaDataModule
+
+    pytest.importorskip("pydicom")
+    root = tmp_path / "rsna"
+    assert main(["data", "synthesize", "rsna", str(root), "--patients", "5", "--image-size", "96"]) == 0
+    assert main(["data", "prepare", str(root), "--out", str(tmp_path / "s"), "--size", "64", "--quiet"]) == 0
+
+    def studies(store):
+        module = RSNAPneumoniaDataModule(root=str(root), image_size=48, store=store, with_masks=True, num_workers=0)
+        return module.make_dataset("train", None)
+
+    folder, store = studies(None), studies(str(tmp_path / "s"))
+    assert len(folder) == len(store) > 3
+    for index in range(len(folder)):
+        one, other = folder[index], store[index]
+        assert one["study_id"] == other["study_id"]
+        assert np.abs(one["image"].numpy().astype(int) - other["image"].numpy()).mean() < 3.0
+        assert (one["masks"] != other["masks"]).float().mean() < 0.03
+
+
 @pytest.mark.slow
 def test_real_kills_give_the_same_store(tmp_path):
     root = folder_of_images(tmp_path / "r", 1500, 200)

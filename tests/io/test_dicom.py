@@ -303,6 +303,21 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path, syntax):
         assert grey.ndim == 2
 
 
+@pytest.mark.parametrize(
+    "header", [(1, 64), (2, 64, 10**9), (2, 900, 100), (3, 64, 65, 66), (2, 0, 64), (2**32 - 1, 64)]
+)
+def test_run_length_header_that_lies_is_refused(tmp_path, header):
+    from pydicom.encaps import encapsulate, get_frame
+
+    ds = dicoms.dataset(dicoms.picture(), bits=12, syntax=dicoms.RLE)
+    frame = get_frame(ds.PixelData, 0, number_of_frames=1)
+    table = np.zeros(16, "<u4")
+    table[: len(header)] = header
+    ds.PixelData = encapsulate([table.tobytes() + frame[64:]])
+    with pytest.raises(ImageReadError, match="run-length header is damaged"):
+        read_grey(dicoms.save(ds, tmp_path / "a.dcm"))
+
+
 def test_deflated_is_refused_before_it_is_inflated(tmp_path):
     path = dicoms.save(dicoms.dataset(dicoms.picture(), bits=12, syntax=dicoms.DEFLATED), tmp_path / "a.dcm")
     with pytest.raises(ImageReadError, match="inflate it first"):
