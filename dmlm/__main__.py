@@ -6,13 +6,15 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from dmlm import __version__
 from dmlm.errors import ConfigError, DMLMError
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
-VERBS = (*TRAINER_VERBS, "data", "reports", "reproduce")
+COMMANDS = ("data", "reports", "reproduce", "export")
+VERBS = (*TRAINER_VERBS, *COMMANDS)
 
 HELP = """\
 usage: dmlm VERB [options]
@@ -31,6 +33,7 @@ Prepare:
 
 Reproduce:
   reproduce  run or resume what the paper's tables need, and write them (dmlm reproduce --help)
+  export     take the encoder out of a checkpoint: a folder with a model card, ONNX (dmlm export --help)
 
 Start here:
   dmlm fit --config cli.yaml                       pre-train on synthetic radiographs, on any machine, in minutes
@@ -90,22 +93,10 @@ def _dispatch(arguments: list[str]) -> int | None:
     folder = str(Path.cwd())
     if folder not in sys.path:  # a console script does not have it; a user's own classes live there
         sys.path.append(folder)
-    if verb == "predict" and any(word.partition("=")[0] == "--images" for word in arguments):
-        from dmlm.commands import predict
-
-        return predict.run(arguments[1:])
-    if verb == "reproduce":
-        from dmlm.commands import reproduce
-
-        return reproduce.run(arguments[1:])
-    if verb == "data":
-        from dmlm.commands import data
-
-        return data.run(arguments[1:])
-    if verb == "reports":
-        from dmlm.commands import reports
-
-        return reports.run(arguments[1:])
+    files = any(word.partition("=")[0] == "--images" for word in arguments)
+    if verb in COMMANDS or (verb == "predict" and files):
+        command = import_module(f"dmlm.commands.{verb}")
+        return command.run(arguments[1:])  # type: ignore[no-any-return]
     from dmlm import cli
 
     return cli.main(arguments)

@@ -19,6 +19,12 @@ from dmlm.models.segmenter import Segmenter
 from dmlm.models.text import HFTextEncoder, TextEncoder, TextFeatures
 from dmlm.models.tokens import TokenBatch
 
+_LAZY = {
+    "ModelCard": "dmlm.models.card",
+    "export_onnx": "dmlm.models.onnx_export",
+    "from_hub": "dmlm.models.hub",
+    "push_to_hub": "dmlm.models.hub",
+}
 _TASKS = ("ClassificationModule", "DMLMPretrainModule", "EdemaGradingModule", "SegmentationModule", "ZeroShotModule")
 
 __all__ = [
@@ -42,13 +48,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _TASKS:
+    home = "dmlm.tasks" if name in _TASKS else _LAZY.get(name)
+    if home is not None:
         from importlib import import_module
 
-        return getattr(import_module("dmlm.tasks"), name)
+        return getattr(import_module(home), name)
     msg = f"module 'dmlm.models' has no attribute '{name}'"
     raise AttributeError(msg)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_TASKS])
+    return sorted([*globals(), *_TASKS, *_LAZY])

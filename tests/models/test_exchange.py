@@ -1,0 +1,105 @@
+"""Encoders that leave the house: ONNX, hub, card, `dmlm export`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_encoder
+
+from dmlm.__main__ import main
+from dmlm.errors import CheckpointError
+from dmlm.models import ModelCard, from_hub, from_pretrained, push_to_hub, save_pretrained
+from dmlm.models.onnx_export import export_onnx
+
+
+def pictures(encoder, count: int) -> torch.Tensor:
+    side = encoder.image.image_size
+    return torch.randint(0, 256, (count, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_onnx_equals_torch(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    encoder = tiny_encoder().train()
+    path = export_onnx(encoder, tmp_path / "encoder.onnx")
+    assert encoder.training, "exporting leaves the encoder as it was"
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    encoder.eval()
+    for count in (1, 3):
+        images = pictures(encoder, count)
+        with torch.no_grad():
+            wanted = encoder.encode_image(images)
+        mean, logvar = session.run(["element_mean", "element_logvar"], {"images": images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(mean), wanted.mean, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(logvar), wanted.logvar, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub that is a folder; only the transport is replaced."""
+    place = tmp_path / "hub"
+
+    class Api:
+        def create_repo(self, repo_id: str, private: bool, exist_ok: bool) -> None:
+            (place / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+            (place / repo_id / ".private").write_text(str(private))
+
+        def upload_folder(self, repo_id: str, folder_path: str, revision: str | None, commit_message: str) -> str:
+            shutil.copytree(folder_path, place / repo_id, dirs_exist_ok=True)
+            return f"hub/{repo_id}/commit"
+
+    def snapshot_download(repo_id: str, revision: str | None, allow_patterns: list[str]) -> str:
+        if not (place / repo_id).is_dir():
+            raise OSError(f"404: {repo_id}")
+        target = tmp_path / "cache" / repo_id
+        target.mkdir(parents=True)
+        for name in allow_patterns:
+            shutil.copy(place / repo_id / name, target)
+        return str(target)
+
+    module = types.SimpleNamespace(HfApi=Api, snapshot_download=snapshot_download)
+    monkeypatch.setattr("dmlm.models.hub._hub", lambda: module)
+    return place
+
+
+def test_hub_round_trip(hub: Path) -> None:
+    encoder = tiny_encoder().eval()
+    card = ModelCard("Synthetic radiographs.", "apache-2.0", {"zero_shot/auc_macro": 0.5})
+    assert push_to_hub(encoder, "someone/encoder", card) == "hub/someone/encoder/commit"
+    assert (hub / "someone/encoder/.private").read_text() == "True", "credentialed data are the rule in this field"
+    text = (hub / "someone/encoder/README.md").read_text()
+    assert "Synthetic radiographs." in text
+    assert "zero_shot/auc_macro" in text
+    again = from_hub("someone/encoder")
+    images = pictures(encoder, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(again.encode_image(images).mean, encoder.encode_image(images).mean)
+    with pytest.raises(CheckpointError, match="nobody/nothing"):
+        from_hub("nobody/nothing")
+
+
+def test_export_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = tiny_encoder().eval()
+    save_pretrained(encoder, tmp_path / "folder")
+    (tmp_path / "metrics.json").write_text(json.dumps({"zero_shot/auc_macro": 0.875}))
+    arguments = ["export", "--ckpt", str(tmp_path / "folder"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--metrics", str(tmp_path / "metrics.json"), "--data", "Phantoms."]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    assert "0.8750" in (tmp_path / "out" / "README.md").read_text()
+    again = from_pretrained(str(tmp_path / "out"))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), encoder.state_dict().values(), strict=True)
+    )
+
+
+def test_export_refuses_metrics_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metrics.json").write_text("[1]")
+    status = main(["export", "--ckpt", "x", "--out", str(tmp_path / "o"), "--metrics", str(tmp_path / "metrics.json")])
+    assert status == 2
+    assert "metrics.json" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
