@@ -58,7 +58,10 @@ def trainer(root: Path, epochs: int, *callbacks: Callback, **arguments) -> Train
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        callbacks=[ModelCheckpoint(root / "kept", save_last=True, save_top_k=-1, monitor="val_auroc", mode="max"), *callbacks],
+        callbacks=[
+            ModelCheckpoint(root / "kept", save_last=True, save_top_k=-1, monitor="val_auroc", mode="max"),
+            *callbacks,
+        ],
         **arguments,
     )
 
