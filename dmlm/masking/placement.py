@@ -76,7 +76,8 @@ def upright(context: MaskContext) -> Frame:
 
 def lungs_in_square(images: Tensor, frame: Frame) -> LungField:
     """Locate lungs in the upright square; what a crop cut off counts as the empty frame of the film."""
-    small = F.adaptive_avg_pool2d(images.float(), min(images.shape[-1], 2 * SIDE))
+    factor = max(1, images.shape[-1] // (2 * SIDE))
+    small = F.avg_pool2d(images.float(), factor) if factor > 1 else images.float()
     points = _affine(frame.to_image, _points(SIDE, SIDE, images.device))
     valid = ((points > 0) & (points < 1)).all(-1)
     return locate_lungs(_sample(small, points), valid)

@@ -24,6 +24,7 @@ from dmlm.reports.provenance import text_hash
 
 _MIMIC = re.compile(r"s(\d{7,9})")
 _SKIPPED = frozenset({"license", "readme", "records", "sha256sums", "changelog", "requirements"})
+_ARCHIVES = ("mimic-cxr-reports.zip", "NLMCXR_reports.tgz")  # as downloaded
 _IDS = ("study_id", "study", "StudyInstanceUID", "report_id", "uid", "id")
 _TEXTS = (("report",), ("text",), ("findings", "impression", "last_paragraph"))
 
@@ -46,7 +47,8 @@ class ReportFolder:
     """Reports below a path, in a fixed order, never more than one in memory.
 
     Args:
-        root: Folder, ``.tgz``, ``.tar``, ``.zip`` or ``.csv`` (also ``.csv.gz`` and ``.tsv``).
+        root: Folder, also one that holds the archive of MIMIC-CXR or Open-i as downloaded; ``.tgz``, ``.tar``, ``.zip``
+            or ``.csv`` (also ``.csv.gz`` and ``.tsv``).
         text_columns: Columns of a CSV that hold the text; recognised by their names by default.
         id_column: Column of a CSV that names the study; recognised by its name by default.
 
@@ -62,6 +64,9 @@ class ReportFolder:
         if not self.root.exists():
             msg = f"{self.root}: no such file or folder of reports"
             raise DatasetNotFoundError(msg)
+        packed = [self.root / name for name in _ARCHIVES if (self.root / name).is_file()]
+        if packed and next(iter(_walk(self.root)), None) is None:
+            self.root = packed[0]
 
     def __iter__(self) -> Iterator[RawReport]:
         """Yield every report once.

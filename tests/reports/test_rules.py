@@ -123,6 +123,20 @@ def test_wordings_met_in_real_reports(text, finding, side, state):
     assert (item.finding, item.laterality, item.existence) == (finding, side, state)
 
 
+@pytest.mark.parametrize(
+    ("text", "verdicts"),
+    [
+        ("9 mm nodule in the right lower lobe, not seen on prior exams.", {"Nodule": "present"}),
+        ("Nodule is not seen.", {"Nodule": "absent"}),
+        ("No pneumothorax, findings compatible with emphysema.", {"Pneumothorax": "absent", "Emphysema": "present"}),
+        ("No findings consistent with edema.", {"Edema": "absent"}),
+        ("No laryngeal edema.", {}),
+    ],
+)
+def test_wordings_of_reports_that_contradicted_themselves(text, verdicts):
+    assert states(text) == verdicts
+
+
 def test_findings_of_a_user(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("findings:\n  Azygos Lobe: {definition: A variant., synonyms: [azygos fissure]}\n")
