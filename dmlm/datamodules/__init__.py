@@ -19,6 +19,7 @@ _HOMES = {
     "PhantomDataModule": "dmlm.datamodules.phantom",
     "RSNAPneumoniaDataModule": "dmlm.datamodules.rsna",
     "SIIMPneumothoraxDataModule": "dmlm.datamodules.siim",
+    "TableDataModule": "dmlm.datamodules.table",
 }
 
 __all__ = sorted(_HOMES)
