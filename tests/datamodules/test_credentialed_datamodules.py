@@ -17,6 +17,8 @@ from dmlm.datamodules import (
     MIMICCXRDataModule,
     OpenIDataModule,
 )
+from dmlm.datasets.mimic_cxr_reports import ARCHIVE
+from dmlm.datasets.synthesize.mimic import DICOM
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
 MODULES = {
@@ -79,7 +81,7 @@ def test_wrong_root_ends_with_status_two_and_one_line(tmp_path, capsys, monkeypa
     assert "holds no train.csv" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "source"), [("mimic", "mimic/mimic-cxr/2.1.0"), ("openi", "openi")])
+@pytest.mark.parametrize(("name", "source"), [("mimic", f"mimic/{DICOM}/{ARCHIVE}"), ("openi", "openi")])
 def test_reports_built_from_the_same_download_reach_the_samples(roots, name, source, tmp_path):
     built = tmp_path / "reports.jsonl"
     assert main(["reports", "build", str(roots / source), "--out", str(built), "--workers", "1", "--quiet"]) == 0
