@@ -120,9 +120,16 @@ def test_a_truncated_archive_is_named(tmp_path):
 def test_nothing_there(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="no such file"):
         ReportFolder(tmp_path / "none")
-    (tmp_path / "mimic-cxr-reports.zip").touch()
-    with pytest.raises(DatasetNotFoundError, match=r"did you mean .*mimic-cxr-reports\.zip"):
+    (tmp_path / "other.zip").touch()
+    with pytest.raises(DatasetNotFoundError, match=r"did you mean .*other\.zip"):
         list(ReportFolder(tmp_path))
+
+
+def test_the_folder_of_the_download_is_enough(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mimic-cxr-reports.zip", "w") as archive:
+        archive.writestr("files/p10/p10000032/s50414267.txt", "FINDINGS: Clear lungs.")
+    (tmp_path / "cxr-study-list.csv.gz").touch()
+    assert [report.study_id for report in ReportFolder(tmp_path)] == ["50414267"]
 
 
 def test_damaged_files_are_flagged_and_do_not_stop_the_others(tmp_path):
