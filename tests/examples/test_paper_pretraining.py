@@ -50,7 +50,7 @@ def pretrained(tmp_path_factory) -> Path:
     return next(folder.rglob("best.ckpt"))
 
 
-def test_pretraining_keeps_the_papers_numbers(capsys) -> None:
+def test_pretraining_keeps_the_papers_numbers() -> None:
     config = yaml.safe_load((PAPER / "pretrain_mimic_cxr.yaml").read_text())
     model, optim = config["model"]["init_args"], config["model"]["init_args"]["optim"]
     assert (model["objective"]["masked_weight"], model["text_masker"]["init_args"]["ratio"]) == (0.2, 0.3)
@@ -65,8 +65,8 @@ def test_pretraining_writes_its_numbers(pretrained) -> None:
 
 
 def test_the_manifest_lies_over_it(capsys) -> None:
+    files = [str(PAPER / f"pretrain_{name}.yaml") for name in ("mimic_cxr", "manifest")]
     with pytest.raises(SystemExit) as end:
-        files = [str(PAPER / f"pretrain_{name}.yaml") for name in ("mimic_cxr", "manifest")]
         main(["fit", *(word for file in files for word in ("--config", file)), "--print_config"])
     assert end.value.code in (0, None)
     found = yaml.safe_load(capsys.readouterr().out)
