@@ -37,6 +37,7 @@ from dmlm.tasks.classification_results import binary_results, multiclass_results
 from dmlm.tasks.finetune import FineTuneModule
 from dmlm.tasks.gathering import Columns
 from dmlm.tasks.optim import OptimConfig
+from dmlm.tasks.training_metrics import auroc_target, taken, training_auroc
 
 
 class ClassificationModule(FineTuneModule):
@@ -108,6 +109,7 @@ class ClassificationModule(FineTuneModule):
         given = class_weights if isinstance(class_weights, (list, tuple)) else [1.0] * num_classes
         self.register_buffer("class_weight", torch.tensor(given, dtype=torch.float32))
         self.register_buffer("threshold", torch.zeros(num_classes, dtype=torch.float64))
+        self.train_auroc = training_auroc(num_classes, exclusive=task == "multiclass")
 
     class_weight: torch.Tensor
     threshold: torch.Tensor
@@ -127,10 +129,16 @@ class ClassificationModule(FineTuneModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
         """Compute the loss of one batch."""
-        image = self._encode(batch["image"])
-        loss: torch.Tensor = self._loss(self.head(image["features"]), batch["labels"]).mean()
+        logits = self.head(self._encode(batch["image"])["features"])
+        loss: torch.Tensor = self._loss(logits, batch["labels"]).mean()
         self.log("train_loss", loss.detach(), batch_size=len(batch["image"]))
+        target = auroc_target(batch["labels"], exclusive=self.task == "multiclass")
+        self.train_auroc.update(self.head.probabilities(logits.detach().float()), target)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the macro AUC of the training batches."""
+        self.log("train_auroc", taken(self.train_auroc))
 
     @torch.no_grad()
     def predict_images(self, images: torch.Tensor, seeds: list[int] | None = None) -> Columns:

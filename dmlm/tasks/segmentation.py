@@ -18,6 +18,7 @@ from dmlm.tasks.gathering import Columns
 from dmlm.tasks.optim import OptimConfig
 from dmlm.tasks.segmentation_loss import SegmentationLoss, mask_loss
 from dmlm.tasks.segmentation_results import segmentation_results, write_mask_predictions
+from dmlm.tasks.training_metrics import taken, training_dice
 
 
 class SegmentationModule(FineTuneModule):
@@ -74,6 +75,7 @@ class SegmentationModule(FineTuneModule):
         self.threshold, self.mc_samples = threshold, mc_samples
         self.decoder = make_decoder(encoder, num_masks, decoder, features, width)
         freeze_untouched(encoder, self.decoder, features, freeze_encoder)
+        self.train_dice = training_dice()
 
     def check_datamodule(self, datamodule: LightningDataModule) -> None:
         """Check that batches hold the masks that this was built for."""
@@ -96,9 +98,15 @@ class SegmentationModule(FineTuneModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
         """Compute the loss of one batch."""
         masks = self._masks(batch)
-        loss = mask_loss(segment(self.encoder, self.decoder, batch["image"], self.features), masks, self.loss_kind)
+        logits = segment(self.encoder, self.decoder, batch["image"], self.features)
+        loss = mask_loss(logits, masks, self.loss_kind)
         self.log("train_loss", loss.detach().mean(), batch_size=len(masks))
+        self.train_dice.update(torch.sigmoid(logits.detach().float()), masks)
         return loss.mean()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the Dice of all pixels of the training batches."""
+        self.log("train_dice", taken(self.train_dice))
 
     @torch.no_grad()
     def predict_images(self, images: torch.Tensor, seeds: list[int] | None = None) -> dict[str, torch.Tensor]:
