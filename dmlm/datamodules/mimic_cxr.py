@@ -33,7 +33,7 @@ class MIMICCXRDataModule(TableDataModule):
         empty_reports: ``keep``, ``drop`` or ``raise``: studies without text.
         missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there;
             not looked for where a ``store`` is named.
-        special_cases: CSV of the studies whose conclusion is chosen by hand.
+        special_cases: CSV of the studies whose conclusion is chosen by hand; None takes the 54 of the release.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
             augmentation. The split is ``official`` unless another is named.
     """

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from dmlm.datasets.csv_columns import find_table
 from dmlm.datasets.image_presence import MissingImages, present_rows
 from dmlm.datasets.mimic_cxr_reports import ARCHIVE, Reports, ReportText, TextPolicy, check_reports, find_reports
-from dmlm.datasets.mimic_cxr_sections import NO_SPECIAL_CASES, read_special_cases
+from dmlm.datasets.mimic_cxr_special import RELEASED_CASES, read_special_cases
 from dmlm.datasets.mimic_cxr_tables import (
     METADATA,
     RECORDS,
@@ -105,7 +105,7 @@ def open_table(
         empty_reports: What happens to studies without text.
         missing_images: What happens to images that are listed but not there.
         special_cases: CSV of the studies whose conclusion is chosen by hand, see
-            :func:`dmlm.datasets.mimic_cxr_sections.read_special_cases`.
+            :func:`dmlm.datasets.mimic_cxr_special.read_special_cases`; None takes the 54 of the release.
 
     Returns:
         One row per image in the order of the metadata table; ``extra`` holds ``view`` and ``dicom_id``, and where
@@ -228,7 +228,7 @@ def _images(homes: list[Path], index: Index, rows: NDArray[np.int64], missing: M
 def _text(
     homes: list[Path], reports_root: str | None, index: Index, policy: TextPolicy, special_cases: str | None
 ) -> ReportText | None:
-    special = NO_SPECIAL_CASES if special_cases is None else read_special_cases(Path(special_cases).expanduser())
+    special = RELEASED_CASES if special_cases is None else read_special_cases(Path(special_cases).expanduser())
     where = homes if reports_root is None else [Path(reports_root).expanduser()]
     if reports_root is not None and where[0].is_dir():
         where = _homes(where[0])

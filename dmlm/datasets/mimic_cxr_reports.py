@@ -12,7 +12,8 @@ from typing import Final, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dmlm.datasets.mimic_cxr_sections import NO_SPECIAL_CASES, SpecialCases, conclusion, sectioned
+from dmlm.datasets.mimic_cxr_sections import conclusion, sectioned
+from dmlm.datasets.mimic_cxr_special import RELEASED_CASES, SpecialCases
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
 
 TextPolicy = Literal["report", "conclusion", "impression_findings"]
@@ -50,7 +51,7 @@ class ReportTree:
             data = (self.place / f"p{name[:2]}" / f"p{name}" / f"s{study}.txt").read_bytes()
         except FileNotFoundError:
             return None
-        return data.decode("utf-8", errors="replace")
+        return _decoded(data)
 
 
 class ReportArchive:
@@ -107,7 +108,7 @@ class ReportArchive:
                 except zlib.error:
                     plain = b""
                 if zlib.crc32(plain) == checksum:
-                    return plain.decode("utf-8", errors="replace")
+                    return _decoded(plain)
         msg = f"{self.place}: the report of study {study} is damaged; download the archive again"
         raise DatasetFormatError(msg)
 
@@ -132,7 +133,7 @@ class ReportText:
         subjects: NDArray[np.int64],
         studies: NDArray[np.int64],
         policy: TextPolicy = "report",
-        special: SpecialCases = NO_SPECIAL_CASES,
+        special: SpecialCases = RELEASED_CASES,
     ) -> None:
         if policy not in get_args(TextPolicy):
             msg = f"data.text must be {', '.join(get_args(TextPolicy))}; got '{policy}'"
@@ -178,6 +179,11 @@ def check_reports(reports: Reports, subjects: NDArray[np.int64], studies: NDArra
     if probes and all(reports.read(int(subjects[row]), int(studies[row])) is None for row in probes):
         msg = f"{where}: none of {len(probes)} studies looked up has a report there; check data.reports_root"
         raise DatasetNotFoundError(msg)
+
+
+def _decoded(data: bytes) -> str:
+    """Line ends become line feeds, as in the makers' own reading: sections and ranges of characters count on it."""
+    return data.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _has_reports(tree: Path) -> bool:

@@ -5,26 +5,25 @@
 The makers of MIMIC-CXR publish a parser of their own, with which the field makes ``mimic_cxr_sectioned.csv``. This
 module gives the same sections from the reports themselves, so that nobody has to hunt for that file. Rules, in order:
 
-1. A header is a line break, one space, capitals (further spaces belong to the name), a colon and white space. What
-   stands before the first header is ``preamble``; a report without any header is one section, ``full report``.
+1. A header is a line break, a space, capitals (spaces around them do not count), a colon and white space. What stands
+   before the first header is ``preamble``; a report without any header is one section, ``full report``.
 2. The next header is looked for behind the first line break after a header.
 3. Names are lower-cased and mapped (:func:`section_name`).
 4. Empty ``impression`` and ``findings`` are removed; if neither is left, the last section is cut at its first blank
    line (a line of one space) and the rest becomes ``last_paragraph``.
 5. Of several sections with one name the **last** counts. The conclusion is the first there is of impression,
    findings, last_paragraph and comparison.
-6. 54 studies are special: the makers force the name of a section, or a range of characters, for them.
+6. 54 studies are special: the makers force the name of a section, or a range of characters, for them
+   (:mod:`dmlm.datasets.mimic_cxr_special`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from dmlm.datasets.csv_columns import read_columns
+from dmlm.datasets.mimic_cxr_special import NO_SPECIAL_CASES, SpecialCases
 from dmlm.errors import DatasetFormatError
 
 CONCLUSIONS: Final = ("impression", "findings", "last_paragraph", "comparison")
@@ -113,26 +112,9 @@ class Section:
     text: str
 
 
-@dataclass(frozen=True)
-class SpecialCases:
-    """Studies whose text the makers of the data set choose by hand.
-
-    Args:
-        names: Study -> name of the section to take.
-        ranges: Study -> first character and the one behind the last; ``(0, 0)`` means no text.
-    """
-
-    names: Mapping[str, str]
-    ranges: Mapping[str, tuple[int, int]]
-
-
-NO_SPECIAL_CASES: Final = SpecialCases({}, {})
-"""The identifiers of the 54 special studies are not part of this library; :func:`read_special_cases` reads them."""
-
-
 def section_name(header: str) -> str:
     """Return the name that a header (any case) is mapped to."""
-    name = header.lower()
+    name = header.lower().strip()
     if name in _KNOWN:
         return _KNOWN[name]
     for main in _MAIN:
@@ -182,38 +164,11 @@ def conclusion(text: str, study_id: str = "", special: SpecialCases = NO_SPECIAL
         wanted = special.names[study_id]
         texts = [item.text for item in split_sections(text) if item.name == wanted]
         if not texts:
-            msg = f"study '{study_id}': its report has no section '{wanted}'; mend the special cases"
+            msg = (
+                f"study '{study_id}': its report has no section '{wanted}', which special cases name: it is not the "
+                "report of the release; restore it, or set data.special_cases"
+            )
             raise DatasetFormatError(msg)
         return texts[-1].strip()
     parts = sectioned(text)
     return next((parts[name] for name in CONCLUSIONS if name in parts), "")
-
-
-def read_special_cases(path: Path) -> SpecialCases:
-    """Read the special studies from a CSV with the columns ``study,section,start,end``.
-
-    A row holds either a section's name or a range of characters. ``study`` is ``s50414267`` or ``50414267``.
-
-    Raises:
-        DatasetFormatError: If a row holds neither or both, a range is no range, or a study is listed twice.
-    """
-    table = read_columns(path, ("study", "section", "start", "end"))
-    names: dict[str, str] = {}
-    ranges: dict[str, tuple[int, int]] = {}
-    rows = zip(*(table[name] for name in ("study", "section", "start", "end")), strict=True)
-    for line, (raw, section, start, end) in enumerate(rows, start=2):
-        study = raw.removeprefix("s")
-        if study in names or study in ranges:
-            msg = f"{path}, line {line}: study '{raw}' is listed twice; keep one row"
-            raise DatasetFormatError(msg)
-        if section and not start and not end:
-            names[study] = section
-        elif not section and start.isdigit() and end.isdigit() and int(start) <= int(end):
-            ranges[study] = (int(start), int(end))
-        else:
-            msg = (
-                f"{path}, line {line}: expected a section, or start and end as whole numbers with start <= end, "
-                f"got '{section},{start},{end}'"
-            )
-            raise DatasetFormatError(msg)
-    return SpecialCases(names, ranges)

@@ -9,7 +9,7 @@ import pytest
 
 from dmlm.datasets import mimic_cxr
 from dmlm.datasets.catalog import open_table, recognise
-from dmlm.datasets.mimic_cxr_reports import ARCHIVE, ReportArchive
+from dmlm.datasets.mimic_cxr_reports import ARCHIVE, ReportArchive, ReportTree
 from dmlm.datasets.mimic_cxr_tables import LABEL_NAMES, METADATA, SPLIT
 from dmlm.datasets.synthesize.mimic import DICOM, JPG, write, write_trees
 from dmlm.datasets.table_dataset import TableDataset
@@ -163,6 +163,17 @@ def test_special_cases_reach_the_text(tree, tmp_path):
     path.write_text(f"study,section,start,end\ns{study.study},,0,0\n")
     table = open_table("mimic", root, text="conclusion", special_cases=str(path))
     assert table.text(list(table.study_ids).index(str(study.study))) == ""
+
+
+def test_line_ends_of_another_system_change_nothing(tmp_path):
+    text = " FINAL REPORT\n FINDINGS: Clear.\n \n IMPRESSION: Normal.\n"
+    folder = tmp_path / "files" / "p10" / "p10000001"
+    folder.mkdir(parents=True)
+    (folder / "s50000001.txt").write_bytes(text.replace("\n", "\r\n").encode())
+    with zipfile.ZipFile(tmp_path / ARCHIVE, "w") as pack:
+        pack.write(folder / "s50000001.txt", "files/p10/p10000001/s50000001.txt")
+    for reports in (ReportTree(tmp_path / "files"), ReportArchive(tmp_path / ARCHIVE)):
+        assert reports.read(10000001, 50000001) == text
 
 
 def test_a_table_is_pickled_small_and_reads_elsewhere(tree):

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dmlm.datasets.mimic_cxr_sections import (
-    SpecialCases,
-    conclusion,
-    read_special_cases,
-    section_name,
-    sectioned,
-    split_sections,
-)
+from dmlm.datasets.mimic_cxr_sections import conclusion, section_name, sectioned, split_sections
+from dmlm.datasets.mimic_cxr_special import RELEASED_CASES, SpecialCases, read_special_cases
 from dmlm.errors import DatasetFormatError
 
 TITLE = "                                 FINAL REPORT\n"
@@ -34,9 +28,8 @@ def test_a_header_needs_a_space_before_and_white_space_behind():
         assert _names(f"{TITLE}{other}\n") == ["full report"]
 
 
-def test_further_spaces_belong_to_the_name():
-    # so names that are known as a whole are not found, those that hold a main name are
-    assert _names(f"{TITLE}  FINDINGS: Clear.\n  INDICATION: Cough.\n") == ["preamble", "findings", " indication"]
+def test_further_spaces_around_a_name_do_not_count():
+    assert _names(f"{TITLE}  CONCLUSION: Clear.\n EXAM : Chest.\n") == ["preamble", "impression", "examination"]
 
 
 def test_a_header_on_the_first_line_is_none():
@@ -119,6 +112,18 @@ def test_special_cases_force_a_section_or_a_range(tmp_path):
     assert [conclusion(text, study, special) for study in "1234"] == ["Nodule seen.", "", "FINAL REPORT", "See above."]
     with pytest.raises(DatasetFormatError, match="study '9': its report has no section 'findings'"):
         conclusion(text, "9", SpecialCases({"9": "findings"}, {}))
+
+
+def test_the_54_studies_of_the_release_are_chosen_as_its_makers_choose_them():
+    assert len(RELEASED_CASES.names) == 23
+    assert len(RELEASED_CASES.ranges) == 31
+    assert not set(RELEASED_CASES.names) & set(RELEASED_CASES.ranges)
+    assert sum(span == (0, 0) for span in RELEASED_CASES.ranges.values()) == 8
+    text = f"{TITLE} EXAMINATION: Small effusion.\n INDICATION: Cough.\n COMPARISON: None.\n"
+    assert conclusion(text, "59363654", RELEASED_CASES) == "Small effusion."
+    assert conclusion(text, "58235663", RELEASED_CASES) == ""
+    assert conclusion("x" * 201 + "y" * 148 + "z" * 50, "50525523", RELEASED_CASES) == "y" * 148
+    assert conclusion(text, "50000001", RELEASED_CASES) == "None."
 
 
 @pytest.mark.parametrize("row", ["s1,,5,", "s1,findings,0,4", "s1,,9,4", "s1,,,", "s1,,a,b"])
