@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,14 @@ from dmlm.errors import ConfigError, DMLMError
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 COMMANDS = ("data", "reports", "reproduce", "export")
 VERBS = (*TRAINER_VERBS, *COMMANDS)
+
+_REFUSALS = {
+    errno.ENOSPC: "make room, or write to another disk",
+    errno.EDQUOT: "make room, or write to another disk",
+    errno.EACCES: "mend its permissions, or choose another place",
+    errno.EPERM: "mend its permissions, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+}
 
 HELP = """\
 usage: dmlm VERB [options]
@@ -74,6 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         if os.environ.get("DMLM_DEBUG"):
             raise
         print(f"dmlm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        # what the system refuses is nothing that a traceback explains; every other error of this kind is ours
+        if error.errno not in _REFUSALS or os.environ.get("DMLM_DEBUG"):
+            raise
+        print(f"dmlm: error: {error.filename or 'a file'}: {error.strerror}; {_REFUSALS[error.errno]}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dmlm: interrupted", file=sys.stderr)

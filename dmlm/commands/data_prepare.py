@@ -35,7 +35,7 @@ def run(argv: Sequence[str]) -> int:
     if options.workers < 1:
         msg = f"--workers must be at least 1, got {options.workers}"
         raise ConfigError(msg)
-    root, name, images = _images(options.root, options.dataset, options.image_column)
+    root, name, images = _images(options.root, options.dataset, options.image_column, options.allow_skipped)
     if not images:
         msg = f"{options.root}: no images to prepare"
         raise DatasetFormatError(msg)
@@ -112,14 +112,20 @@ def _prepare(options: argparse.Namespace, root: Path, name: str, images: list[st
     return 0
 
 
-def _images(root: Path, dataset: str, column: str) -> tuple[Path, str, list[str]]:
+def _images(root: Path, dataset: str, column: str, allow_skipped: bool) -> tuple[Path, str, list[str]]:
     """Return the folder, the name of the data set and the images in it."""
     root = root.expanduser()
     if dataset == "manifest" or (dataset == "auto" and root.suffix.lower() == ".csv"):
         return root.parent, "manifest", _manifest_images(root, column)
     from dmlm.datasets.catalog import open_table
 
-    table = open_table(dataset, root)
+    try:
+        table = open_table(dataset, root, **({"missing_images": "drop"} if allow_skipped else {}))
+    except DatasetNotFoundError as error:
+        if allow_skipped or "missing_images" not in str(error):
+            raise
+        msg = f"{error} (here: --allow-skipped)"
+        raise DatasetNotFoundError(msg) from error
     return table.root, table.name, [str(image) for image in table.images]
 
 

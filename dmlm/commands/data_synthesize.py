@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, DMLMError
 
 PHANTOM: Final = "phantom"
 _SHARES: Final = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -35,7 +36,7 @@ def run(argv: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(list(argv))
     if options.list:
-        print("\n".join((PHANTOM, *GENERATORS)))
+        print("\n".join(GENERATORS))
         return 0
     out = options.out if options.out is not None else options.folder
     if out is None or (options.out is not None and options.folder is not None):
@@ -60,10 +61,16 @@ def _parser() -> argparse.ArgumentParser:
         "or ('phantom') as the phantom data module keeps them. The same options give the same pictures and tables.",
         allow_abbrev=False,
     )
-    parser.add_argument("dataset", nargs="?", default=PHANTOM, metavar="DATASET", help="see --list (default: phantom)")
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        default=PHANTOM,
+        metavar="DATASET",
+        help="see --list (default: phantom)",
+    )
     parser.add_argument("folder", nargs="?", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the same as an option")
-    parser.add_argument("--list", action="store_true", help="print the names of the data sets, one a line")
+    parser.add_argument("--list", action="store_true", help="print the data sets whose layout can be made, one a line")
     parser.add_argument(
         "--patients", type=int, metavar="N", help=f"patients (default: 1000 phantoms, {_FEW} of a data set)"
     )
@@ -96,7 +103,8 @@ def _layout(out: Path, patients: int, options: argparse.Namespace) -> int:
     count = synthesize(options.dataset, out, patients, options.seed, options.image_size)
     print(f"{out}: {count} images of {patients} phantom patients in the layout of {options.dataset}")
     if options.gallery is not None:
-        _draw_table(options.gallery, options.dataset, out)
+        with _writing(options.gallery):
+            _draw_table(options.gallery, options.dataset, out)
         print(f"wrote {options.gallery}")
     return 0
 
@@ -111,15 +119,30 @@ def _phantoms(out: Path, patients: int, options: argparse.Namespace) -> int:
     workers = _cores() if options.workers is None else options.workers
     arguments = (counts, options.image_size, options.seed, workers, not options.quiet)
     if options.format == "files":
-        print(f"wrote {export_files(out, *arguments)}")
+        with _writing(out):
+            print(f"wrote {export_files(out, *arguments)}")
     else:
-        folder = generate_phantoms(out, *arguments)
+        with _writing(out):
+            folder = generate_phantoms(out, *arguments)
         studies = read_manifest(folder)["studies"]
         print(f"{folder}: {', '.join(f'{count} {split}' for split, count in studies.items())} studies")
     if options.gallery is not None:
-        _draw_phantoms(options.gallery, options.seed, options.image_size, min(_SHOWN, counts["train"]))
+        with _writing(options.gallery):
+            _draw_phantoms(options.gallery, options.seed, options.image_size, min(_SHOWN, counts["train"]))
         print(f"wrote {options.gallery}")
     return 0
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """What the system refuses while something is written becomes one line that names the place."""
+    try:
+        yield
+    except DMLMError:
+        raise
+    except OSError as error:
+        msg = f"{place}: cannot be written ({error.strerror or error}); make room or choose another place"
+        raise ConfigError(msg) from error
 
 
 def _draw_phantoms(path: Path, seed: int, image_size: int, count: int) -> None:

@@ -62,6 +62,6 @@ class CheXpertDataModule(TableDataModule):
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.chexpert.open_table`."""
         options = dict(self.options)
-        if self.store is not None and options["missing_images"] == "raise":
-            options["missing_images"] = "keep"  # images come from the store, which names what it lacks
+        if self.store is not None:
+            options["missing_images"] = "keep"  # what counts is whether the store has them: make_dataset looks
         return open_table("chexpert", Path(self.root), **options)

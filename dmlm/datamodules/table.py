@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
 from dmlm.datamodules.base import ChestXrayDataModule, Task
 from dmlm.datasets.splits import Split
-from dmlm.datasets.table import PixelSource, StudyTable
+from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_dataset import ReportSource, TableDataset
 from dmlm.datasets.table_splits import SplitPlan, assign_splits
 from dmlm.datasets.transforms import AugmentConfig, Transform
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, DatasetNotFoundError
+
+if TYPE_CHECKING:
+    from dmlm.datasets.store_pixels import StorePixels
+
+_LOG = logging.getLogger(__name__)
 
 
 class TableDataModule(ChestXrayDataModule):
@@ -32,7 +38,8 @@ class TableDataModule(ChestXrayDataModule):
         split_seed: Seed of that draw.
         split_file: JSON file that keeps the split: used if it exists, written if not; None records it in the cache.
         allow_leaks: Whether a published split that leaks between its parts may be used.
-        store: Folder that ``dmlm data prepare`` wrote; images come from there instead of ``root``.
+        store: Folder that ``dmlm data prepare`` wrote; images come from there instead of ``root``. Images that it lacks
+            are refused, or left out with ``missing_images: drop``.
         reports: JSON Lines that ``dmlm reports build`` wrote; None makes structured reports from labels.
         with_masks: Whether batches hold ``masks``.
         num_workers: Worker processes per loader.
@@ -88,6 +95,7 @@ class TableDataModule(ChestXrayDataModule):
         self.store = None if store is None else os.fspath(store)
         self.reports = None if reports is None else os.fspath(reports)
         self.with_masks = with_masks
+        self.options: dict[str, Any] = {}  # of this data set's own open_table; subclasses fill it
         self._table: StudyTable | None = None
         self._places: np.ndarray[Any, np.dtype[np.str_]] | None = None
 
@@ -122,12 +130,13 @@ class TableDataModule(ChestXrayDataModule):
         if not len(rows):
             msg = f"{self.root}: the split '{self.plan.name}' puts no image into '{split}'; choose another data.split"
             raise ConfigError(msg)
+        pixels = self._pixels()
         return TableDataset(
-            self.table.take(rows),
+            self.table.take(rows if pixels is None else self._in_store(pixels, rows)),
             self.image_size,
             transform,
             self.seed,
-            pixels=self._pixels(),
+            pixels=pixels,
             reports=self._reports(),
             with_masks=self.with_masks,
         )
@@ -137,12 +146,25 @@ class TableDataModule(ChestXrayDataModule):
             self._places = assign_splits(self.table, self.plan)
         return self._places
 
-    def _pixels(self) -> PixelSource | None:
+    def _pixels(self) -> StorePixels | None:
         if self.store is None:
             return None
         from dmlm.datasets.store_pixels import StorePixels
 
         return StorePixels(self.store, self.table.name)
+
+    def _in_store(self, pixels: StorePixels, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:  # noqa: ANN401
+        """Return the rows whose images the store has; that it lacks some must not come out in the midst of an epoch."""
+        absent = set(pixels.missing(self.table.images[row] for row in rows.tolist()))
+        if not absent:
+            return rows
+        what = f"{self.store}: has no pixels of {len(absent):,} of {len(rows):,} images (first: '{min(absent)}')"
+        kept = np.array([row for row in rows.tolist() if self.table.images[row] not in absent], dtype=np.int64)
+        if self.options.get("missing_images") != "drop" or not len(kept):
+            msg = f"{what}; run dmlm data prepare again, or set data.missing_images to drop"
+            raise DatasetNotFoundError(msg)
+        _LOG.warning("%s; they are left out", what)
+        return kept
 
     def _reports(self) -> ReportSource | None:
         if self.reports is None:

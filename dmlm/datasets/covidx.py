@@ -14,6 +14,7 @@ from dmlm.datasets.splits import check_leaks
 from dmlm.datasets.splits_published import Places, by_ratios, with_val
 from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_splits import SplitPlan
+from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import ConfigError, DatasetNotFoundError
 
 TOTALS: Final = {"images": 30_882}
@@ -60,13 +61,8 @@ def totals_of(root: Path) -> dict[str, int]:
     lists = _lists(_place(root))
     names = [name for name in lists["train"] if name in VERSIONS]
     if "" in lists["train"] and "" in lists.get("test", {}):
-        lengths = [len(lists[part][""].read_text(encoding="utf-8-sig").split("\n")) for part in ("train", "test")]
-        # a file may end in a line break or not
-        names = [
-            key
-            for key, sizes in VERSIONS.items()
-            if all(0 <= length - size <= 1 for length, size in zip(lengths, sizes, strict=True))
-        ]
+        lengths = tuple(len(read_lines(lists[part][""])) for part in ("train", "test"))
+        names = [key for key, sizes in VERSIONS.items() if lengths == sizes]
     if len(names) != 1:
         return {}
     train, test = VERSIONS[names[0]]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import DatasetFormatError
 
 LABELS: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
@@ -51,12 +52,7 @@ def read_list(path: Path) -> list[Row]:
         DatasetFormatError: If a line is none of COVIDx, or an image is listed with two classes or patients.
     """
     rows: dict[str, Row] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read as a text ({' '.join(str(error).split())[:100]}); download it again"
-        raise DatasetFormatError(msg) from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         row = parse_line(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -85,7 +85,8 @@ def examine(root: Path, name: str = "auto", quick: bool = False) -> Examination:
         ConfigError: If there is no data set of that name.
     """
     if not root.is_dir():
-        msg = f"{root}: no such folder; give the folder as it was downloaded and unpacked"
+        what = "is a file" if root.is_file() else "no such folder"
+        msg = f"{root}: {what}; give the folder as it was downloaded and unpacked"
         raise DatasetNotFoundError(msg)
     marker = read_marker(root)
     if name == "auto":
@@ -97,15 +98,18 @@ def examine(root: Path, name: str = "auto", quick: bool = False) -> Examination:
     found.overlaps = overlaps_of(name)
     try:
         found.layout = home.describe_layout(root) if hasattr(home, "describe_layout") else ""
-        found.absent = _absent(root, getattr(home, "OPTIONAL_FILES", {}))
+        found.absent = home.absent_files(root) if hasattr(home, "absent_files") else _absent(root, home)
         found.expected = {"images": int(marker["images"])} if marker is not None else _totals(home, root)
     except DMLMError as error:
         found.problems.append(_line(error))
     table = _open(name, root, home, found)
     if table is not None:
         found.counts = counts_of(table)
+        if table.text is not None and not quick:
+            found.counts["studies with report"] = _count_reports(table, table.text)
         _compare(found)
         _read_files(table, found, quick)
+    found.problems = list(dict.fromkeys(found.problems))
     return found
 
 
@@ -124,6 +128,14 @@ def counts_of(table: StudyTable) -> dict[str, int]:
         names, numbers = np.unique(np.asarray(table.splits, dtype=np.str_), return_counts=True)
         counts |= {f"{part or 'unlisted'} images": int(number) for part, number in zip(names, numbers, strict=True)}
     return counts
+
+
+def _count_reports(table: StudyTable, text: Callable[[int], str]) -> int:
+    from tqdm import tqdm
+
+    _, first = np.unique(np.asarray(table.study_ids, dtype=np.str_), return_index=True)
+    rows = tqdm(first.tolist(), desc="reading reports", disable=len(first) < 500)
+    return sum(bool(text(row).strip()) for row in rows)
 
 
 def _open(name: str, root: Path, home: Any, found: Examination) -> StudyTable | None:  # noqa: ANN401 - a module
@@ -153,7 +165,8 @@ def _compare(found: Examination) -> None:
             found.problems.append(f"{what}: {count:,}, a complete copy has {expected:,}")
 
 
-def _absent(root: Path, files: Mapping[str, str]) -> dict[str, str]:
+def _absent(root: Path, home: Any) -> dict[str, str]:  # noqa: ANN401 - a module
+    files: Mapping[str, str] = getattr(home, "OPTIONAL_FILES", {})
     places = subfolders(root)
     return {
         name: purpose

@@ -16,8 +16,10 @@ from dmlm.datasets.image_presence import MissingImages, present_rows
 from dmlm.datasets.mimic_cxr_reports import ARCHIVE, Reports, ReportText, TextPolicy, check_reports, find_reports
 from dmlm.datasets.mimic_cxr_special import RELEASED_CASES, read_special_cases
 from dmlm.datasets.mimic_cxr_tables import (
+    LABEL_FILES,
     METADATA,
     RECORDS,
+    SPLIT,
     Index,
     LabelSource,
     read_index,
@@ -34,6 +36,7 @@ TOTALS: Final[Mapping[str, int]] = {
     "images": 377_110,
     "studies": 227_835,
     "patients": 65_379,
+    "studies with report": 227_835,
     **{f"{part} images": count for part, count in OFFICIAL_SIZES.items()},
 }
 """What the complete release holds."""
@@ -42,6 +45,13 @@ HOW_TO_GET: Final = (
     "credentialed account and data use agreement on PhysioNet, projects mimic-cxr-jpg (images, tables) and mimic-cxr "
     f"(reports: {ARCHIVE})"
 )
+
+OPTIONAL_FILES: Final[Mapping[str, str]] = {
+    METADATA: "views, without which frontal films cannot be chosen",
+    SPLIT: "the official split",
+    **{name: f"labels: {source}" for source, names in LABEL_FILES.items() for name in names},
+}
+"""Tables that not every use needs -> what they are for."""
 
 FRONTAL: Final = ("PA", "AP")
 """Values of ViewPosition that count as frontal."""
@@ -79,6 +89,13 @@ def describe_layout(root: Path) -> str:
         "no reports" if reports is None else f"reports in {_within(root, reports.place)}",
     ]
     return ", ".join(parts)
+
+
+def absent_files(root: Path) -> dict[str, str]:
+    """Return what is not there and what it is for."""
+    homes = _homes(root)
+    absent = {name: purpose for name, purpose in OPTIONAL_FILES.items() if find_table(homes, name) is None}
+    return absent if find_reports(homes) is not None else {ARCHIVE: "the reports, to pre-train on", **absent}
 
 
 def open_table(

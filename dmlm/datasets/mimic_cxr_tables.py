@@ -37,7 +37,7 @@ LABEL_NAMES: Final = (
 METADATA: Final = "mimic-cxr-2.0.0-metadata.csv"
 SPLIT: Final = "mimic-cxr-2.0.0-split.csv"
 RECORDS: Final = "cxr-record-list.csv"
-_LABEL_FILES: Final = {
+LABEL_FILES: Final = {
     "chexpert": ("mimic-cxr-2.0.0-chexpert.csv",),
     "negbio": ("mimic-cxr-2.0.0-negbio.csv",),
     "radiologist": ("mimic-cxr-2.1.0-test-set-labeled.csv",),
@@ -124,12 +124,12 @@ def read_study_labels(
     """
     if source == "none":
         return (), np.zeros((len(index.dicoms), 0), np.float32)
-    if source not in _LABEL_FILES:
-        msg = f"data.labels must be {', '.join(_LABEL_FILES)} or none; got '{source}'"
+    if source not in LABEL_FILES:
+        msg = f"data.labels must be {', '.join(LABEL_FILES)} or none; got '{source}'"
         raise ConfigError(msg)
-    path = find_table(folders, *_LABEL_FILES[source])
+    path = find_table(folders, *LABEL_FILES[source])
     if path is None:
-        msg = f"{folders[0]}: has no {_LABEL_FILES[source][0]}[.gz]; copy it there, or set data.labels to none"
+        msg = f"{folders[0]}: has no {LABEL_FILES[source][0]}[.gz]; copy it there, or set data.labels to none"
         raise DatasetNotFoundError(msg)
     columns = read_columns(path, ("study_id", *LABEL_NAMES))
     studies = to_integers(path, "study_id", columns["study_id"])

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from dmlm.datasets.boxes import Box
 from dmlm.datasets.csv_columns import find_table
 from dmlm.datasets.problems import nearest
+from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import DatasetFormatError
 
 LABEL_NAMES: Final = (
@@ -143,8 +144,8 @@ def read_lists(folders: Sequence[Path], images: Sequence[str]) -> list[str] | No
         path = find_table(folders, name)
         if path is None:
             return None
-        for line, image in enumerate(path.read_text(encoding="utf-8").split(), start=1):
-            if parts.setdefault(image, part) != part:
+        for line, image in enumerate((cell.strip() for cell in read_lines(path)), start=1):
+            if image and parts.setdefault(image, part) != part:
                 msg = f"{path}, line {line}: '{image}' is in the other list, too; download the lists again"
                 raise DatasetFormatError(msg)
     return [parts.get(image, "") for image in images]

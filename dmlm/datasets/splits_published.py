@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dmlm.datasets.splits import SPLITS, draw_splits
 from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_splits import SplitPlan, assign_splits
+from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
 
 Places = np.ndarray[Any, np.dtype[np.str_]]
@@ -198,7 +199,7 @@ def _list_file(folder: Path, split: str) -> Path:
 def _listed(path: Path, known: Mapping[str, object]) -> list[str]:
     """Return the first field of each line, as the table knows it."""
     names = []
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_lines(path):
         field = re.split(r"[,\t]", line.strip(), maxsplit=1)[0].strip().strip('"')
         for name in (field, field.split(" ", 1)[0]):  # a text list may go on with labels after a space
             tail = name.rpartition("/")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,10 @@ class StorePixels:
                 f"{self.store.folder} was prepared from '{found}', the data set is '{dataset}'; name the store of that"
             )
             raise ConfigError(msg)
+
+    def missing(self, images: Iterable[str]) -> list[str]:
+        """Return which of these images the store cannot give."""
+        return self.store.missing(images)
 
     def read(self, image: str, min_size: int) -> NDArray[np.uint8]:  # noqa: ARG002 - a store has one size
         """Return uint8 ``[H, W]`` as stored, whatever ``min_size`` is.

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dmlm.errors import ConfigError, ImageReadError
+from dmlm.errors import ConfigError, DMLMError, ImageReadError
 from dmlm.io.images import read_grey
 from dmlm.io.store_format import shard_name
 from dmlm.io.store_writer import StoreWriter
@@ -117,9 +117,12 @@ def prepare_store(
             finished = writer.finished or not skipped or allow_skipped
             if finished and not writer.finished:
                 writer.finish()
+    except DMLMError:
+        raise
     except OSError as error:
         if error.errno not in _FULL:
-            raise
+            msg = f"{out}: cannot be written ({error.strerror or error}); choose another --out, or mend its permissions"
+            raise ConfigError(msg) from error
         msg = f"{out}: the disk is full ({error.strerror}); make room and run the same command again: it goes on"
         raise ConfigError(msg) from error
     return Prepared(len(images), before, skipped, finished)

@@ -1,7 +1,10 @@
 """`dmlm data`: synthesize, doctor and splits as a user calls them."""
 
+import errno
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +27,10 @@ def roots(tmp_path_factory):
 
 def test_list_names_one_a_line(capsys):
     assert main(["data", "synthesize", "--list"]) == 0
-    assert capsys.readouterr().out.split() == ["phantom", *GENERATORS]
+    listed = capsys.readouterr().out.split()
+    assert listed == list(GENERATORS)
+    examples = Path(__file__).parents[2] / "examples" / "datasets"  # each can be made, examined and trained on
+    assert sorted(listed) == sorted(path.stem for path in examples.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", MINE)
@@ -143,6 +149,15 @@ def test_splits_finds_contamination_and_says_so_in_its_status(roots, capsys):
         (["splits", "{siim}", "--split", "gloria"], "leaks: it draws rows of the csv"),
         (["splits", "{rsna}", "--split", "lovt"], "set split_file to it"),
         (["splits", "{rsna}", "--split", "offical"], "has no split 'offical'"),
+        (
+            ["prepare", "{rsna}", "--out", "{rsna}/stage_2_train_labels.csv", "--quiet"],
+            "cannot be written (File exists)",
+        ),
+        (
+            ["prepare", "{rsna}", "--out", "{rsna}/stage_2_train_labels.csv/x", "--quiet"],
+            "cannot be written (Not a directory)",
+        ),
+        (["doctor", "{rsna}/stage_2_train_labels.csv"], "is a file; give the folder"),
         (["splits", "{rsna}", "--mapping", "m.csv"], "name the other one with --against"),
         (["synthesize", "rsan", "{new}"], "did you mean 'rsna'"),
         (["synthesize", "rsna", "{rsna}"], "exists already and is not empty"),
@@ -160,6 +175,54 @@ def test_errors_are_one_line_and_leave_nothing(roots, tmp_path, arguments, said,
     assert said in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_that_are_no_text_are_one_line(roots, tmp_path, capsys):
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    for part in ("train", "val", "test"):
+        (lists / f"{part}.txt").write_bytes(b"\xff\xfe\x00")
+    assert main(["data", "splits", str(roots / "rsna"), "--split", "lovt", "--split-file", str(lists)]) == 2
+    assert "train.txt: cannot be read as a text (not UTF-8" in capsys.readouterr().err
+    for name, path in (("nih", "test_list.txt"), ("covidx", "train.txt")):
+        root = shutil.copytree(roots / name, tmp_path / name)
+        (root / MARKER).unlink()
+        (root / path).write_bytes(b"\xff\xfe\x00")
+        assert main(["data", "doctor", str(root), "--dataset", name, "--json"]) == 1
+        problems = json.loads(capsys.readouterr().out)["problems"]
+        assert any(f"{path}: cannot be read as a text (not UTF-8" in line for line in problems)
+        assert len(problems) == len(set(problems))
+
+
+def test_doctor_counts_reports_and_says_when_there_are_none(tmp_path, capsys):
+    assert main(["data", "synthesize", "mimic", str(tmp_path / "m"), "--patients", "5", "--image-size", "64"]) == 0
+    capsys.readouterr()
+    assert main(["data", "doctor", str(tmp_path / "m"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["counts"]["studies with report"] <= found["counts"]["studies"]
+    assert not found["absent"]
+    next((tmp_path / "m").rglob("mimic-cxr-reports.zip")).unlink()
+    next((tmp_path / "m").rglob("*negbio.csv.gz")).unlink()
+    assert main(["data", "doctor", str(tmp_path / "m"), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["absent"]) == [
+        "mimic-cxr-reports.zip",
+        "mimic-cxr-2.0.0-negbio.csv",
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_the_system_refuses_is_one_line(roots, monkeypatch, capsys, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr("dmlm.datasets.doctor.examine", refuse)
+    assert main(["data", "doctor", str(roots / "rsna")]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"dmlm: error: some/file: {os.strerror(number)}; ")
+    assert told.count("\n") == 1
+    monkeypatch.setenv("DMLM_DEBUG", "1")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        main(["data", "doctor", str(roots / "rsna")])
 
 
 def test_a_generator_that_fails_leaves_nothing(tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from dmlm.__main__ import main
 from dmlm.datasets import store_prepare
 from dmlm.datasets.store_pixels import StorePixels
 from dmlm.datasets.store_prepare import prepare_store, small_copy
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, DatasetNotFoundError
 from dmlm.io.images import read_grey
 from dmlm.io.store import ImageStore
 
@@ -212,6 +212,35 @@ def test_data_module_reads_folder_and_store_alike(tmp_path):
         assert one["study_id"] == other["study_id"]
         assert np.abs(one["image"].numpy().astype(int) - other["image"].numpy()).mean() < 3.0
         assert (one["masks"] != other["masks"]).float().mean() < 0.03
+
+
+def test_missing_images_are_refused_left_out_where_allowed_and_noticed_before_training(tmp_path, capsys):
+    from dmlm.datamodules import NIHChestXray14DataModule
+
+    root, out = tmp_path / "nih", tmp_path / "s"
+    assert main(["data", "synthesize", "nih", str(root), "--patients", "12", "--image-size", "64"]) == 0
+    gone = sorted(root.rglob("*.png"))[::7]
+    kept = {path: path.read_bytes() for path in gone}
+    for path in gone:
+        path.unlink()
+    arguments = ["data", "prepare", str(root), "--out", str(out), "--size", "32", "--quiet", "--workers", "1"]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "are not there" in told
+    assert "--allow-skipped" in told
+    assert not out.exists()
+    assert main([*arguments, "--allow-skipped"]) == 0
+
+    for path, data in kept.items():  # now the folder has more than the store
+        path.write_bytes(data)
+
+    def studies(**options):
+        module = NIHChestXray14DataModule(str(root), image_size=32, num_workers=0, store=str(out), **options)
+        return sum(len(module.make_dataset(part, None)) for part in ("train", "val", "test"))
+
+    with pytest.raises(DatasetNotFoundError, match=r"has no pixels of \d+ of \d+ images .* set data.missing_images"):
+        studies()
+    assert studies(missing_images="drop") == len(list(root.rglob("*.png"))) - len(gone)
 
 
 @pytest.mark.slow
