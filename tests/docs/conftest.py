@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from blocks import ROOT
 
 from dmlm.__main__ import main
+from docs.blocks import ROOT
 
 CHECKPOINTS = ("pretrain.ckpt", "PRETRAINED.ckpt", "FILE.ckpt")
 FINE_TUNED = ("FINE_TUNED.ckpt",)
