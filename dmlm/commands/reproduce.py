@@ -51,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run or resume everything that a table needs, and write it beside the paper's numbers.",
         allow_abbrev=False,
     )
-    parser.add_argument("what", nargs="+", metavar="TABLE", help=f"{', '.join(PLANS)}, or all")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="folder with one folder per data set")
+    parser.add_argument("what", nargs="+", metavar="TABLE", help=f"{', '.join(PLANS)}, or all (1 to 5)")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data (docs/reproduce)")
     parser.add_argument(
         "--budget",
         choices=get_args(Budget),

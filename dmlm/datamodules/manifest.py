@@ -15,10 +15,10 @@ from dmlm.errors import ConfigError
 
 
 class ManifestDataModule(ChestXrayDataModule):
-    """Images, reports and labels from a CSV with one image a row.
+    """Images, reports, labels and masks from a CSV with one image a row.
 
-    A column that keeps its default name may be absent, except the image's and, without labels, the text's; a column
-    that is named otherwise must exist; null means not to use one.
+    A column that keeps its default name may be absent, except the image's and, without labels or masks, the text's; a
+    column that is named otherwise must exist; null means not to use one.
 
     Args:
         path: The CSV file (UTF-8).
@@ -34,6 +34,9 @@ class ManifestDataModule(ChestXrayDataModule):
         label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
         label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
             order; None means all that occur.
+        mask_columns: One column per mask with the path of its picture, relative to ``root``: 0 and 1, or 0 and 255, the
+            same field as the image. Every row needs all of them; a black picture says that nothing is there.
+        mask_names: What to call the masks; None means as their columns.
         task: ``multilabel``, ``binary`` (exactly one label), or ``multiclass`` (exactly one label present per row).
         where: Only rows whose column (key) has one of these values are read, e.g. ``{"view": ["PA", "AP"]}``.
         ratios: Shares of train, val and test where splits are drawn.
@@ -44,6 +47,7 @@ class ManifestDataModule(ChestXrayDataModule):
         allow_leaks: Whether a patient may be in two splits.
         on_error: ``raise`` refuses a file with bad rows, ``skip`` leaves these rows out and logs how many and why.
         cache_images: Whether to keep small copies of the images in the cache folder; worth it where decoding is slow.
+            Not with masks.
         cache_size: Side of these copies in pixels; None means 1.15 times ``image_size``.
         num_workers: Worker processes per loader; ``auto`` leaves one core to training and takes at most four.
         seed: Seed of order and augmentation.
@@ -69,6 +73,8 @@ class ManifestDataModule(ChestXrayDataModule):
         label_columns: list[str] | None = None,
         label_column: str | None = None,
         label_names: list[str] | None = None,
+        mask_columns: list[str] | None = None,
+        mask_names: list[str] | None = None,
         task: Task = "multilabel",
         where: dict[str, list[str]] | None = None,
         ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
@@ -110,6 +116,8 @@ class ManifestDataModule(ChestXrayDataModule):
             label_columns=tuple(label_columns or ()),
             label_column=label_column,
             label_names=tuple(label_names or ()),
+            mask_columns=tuple(mask_columns or ()),
+            mask_names=tuple(mask_names or ()),
             one_label=task == "multiclass",
             where=where or {},
             root=None if root is None else os.fspath(root),

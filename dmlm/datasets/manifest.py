@@ -1,8 +1,9 @@
-"""Any CSV of chest X-rays: images with reports, with labels, or with both."""
+"""Any CSV of chest X-rays: images with reports, labels or masks, or with several of them."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from dmlm.datasets.base import ChestXrayDataset, RawSample
 from dmlm.datasets.image_files import ImageCache
 from dmlm.datasets.manifest_table import Manifest, ManifestRow
+from dmlm.datasets.mask_files import read_mask, scale_masks
 from dmlm.datasets.splits import SPLITS, Split
 from dmlm.datasets.transforms import Transform
 from dmlm.errors import ConfigError, DatasetFormatError, ImageReadError
@@ -34,7 +36,8 @@ class ManifestDataset(ChestXrayDataset):
             read that instead of the file; None reads and decodes the file each time.
 
     Raises:
-        ConfigError: If ``split`` is not a split, or ``cache_size`` is smaller than ``image_size``.
+        ConfigError: If ``split`` is not a split, ``cache_size`` is smaller than ``image_size``, or it is given with
+            masks: copies are cut to their centre, masks are not.
         DatasetFormatError: If the split has no rows.
         ImageReadError: If an image cannot be read while copies are made.
     """
@@ -55,7 +58,11 @@ class ManifestDataset(ChestXrayDataset):
         if cache_size is not None and cache_size < image_size:
             msg = f"cache_size {cache_size} is smaller than image_size {image_size}; cached copies would be enlarged"
             raise ConfigError(msg)
+        if cache_size is not None and manifest.mask_names:
+            msg = "cache_images keeps squares of the images and none of their masks; set data.cache_images false"
+            raise ConfigError(msg)
         self.label_names = manifest.label_names
+        self._mask_names = manifest.mask_names
         self.source = str(manifest.path)
         self._rows = manifest.split(split)
         if not self._rows:
@@ -76,21 +83,41 @@ class ManifestDataset(ChestXrayDataset):
         """Patient of each sample."""
         return [row.patient_id for row in self._rows]
 
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """Names of the masks of a sample; empty where the CSV names none."""
+        return self._mask_names
+
     def read(self, index: int) -> RawSample:
         """Read the study at ``index`` as it is stored.
 
         Raises:
-            ImageReadError: If the image cannot be read; the message names the line of the CSV.
+            ImageReadError: If the image or a mask cannot be read; the message names the line of the CSV.
+            DatasetFormatError: If a mask holds other values than two, or does not show the field of the image.
         """
         row = self._rows[index]
+        image = self._pixels(row)
         return RawSample(
-            image=self._pixels(row),
+            image=image,
             report=_report(row.study_id, self.label_names, row.labels),
             text=row.text,
             labels=np.array(row.labels, dtype=np.float32),
             study_id=row.study_id,
             patient_id=row.patient_id,
+            masks=self._masks(row, image.shape) if row.masks else None,
         )
+
+    def _masks(self, row: ManifestRow, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        where = f"{self.source}: line {row.line}"
+        try:
+            found = [scale_masks(read_mask(Path(path))[None], shape, path) for path in row.masks]
+        except ImageReadError as error:
+            msg = f"{where}: {error}"
+            raise ImageReadError(msg) from error
+        except DatasetFormatError as error:
+            msg = f"{where}: {error}"
+            raise DatasetFormatError(msg) from error
+        return np.concatenate(found)
 
     def _pixels(self, row: ManifestRow) -> NDArray[np.uint8]:
         if self._cache is not None:

@@ -13,8 +13,8 @@ from dmlm.errors import ConfigError
 class ManifestFormat:
     """Which column of a CSV holds what. Header names are compared without surrounding spaces.
 
-    A column that keeps its default name may be absent, except the image's and, without labels, the text's; a column
-    that is named otherwise must exist; None means not to use one.
+    A column that keeps its default name may be absent, except the image's and, without labels or masks, the text's; a
+    column that is named otherwise must exist; None means not to use one.
 
     Args:
         image_column: Path of the image, relative to ``root``.
@@ -27,6 +27,9 @@ class ManifestFormat:
         label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
         label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
             order (others are ignored, so ``No Finding`` can mean "none of these"); empty means all that occur.
+        mask_columns: One column per mask with the path of its picture (0 and 1, or 0 and 255, the field of the image),
+            relative to ``root``. A blank cell is refused: a black picture says that nothing is there.
+        mask_names: What to call the masks; empty means as their columns.
         one_label: Whether each row must have exactly one label that is present (classes exclude each other).
         where: Only rows whose column (key) has one of these values are read.
         root: Folder of the images; None means the folder of the CSV.
@@ -47,6 +50,8 @@ class ManifestFormat:
     label_columns: tuple[str, ...] = ()
     label_column: str | None = None
     label_names: tuple[str, ...] = ()
+    mask_columns: tuple[str, ...] = ()
+    mask_names: tuple[str, ...] = ()
     one_label: bool = False
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     root: str | None = None
@@ -67,7 +72,10 @@ class ManifestFormat:
         if self.label_columns and self.label_names and len(self.label_columns) != len(self.label_names):
             msg = f"label_names has {len(self.label_names)} names for {len(self.label_columns)} label_columns"
             raise ConfigError(msg)
-        for option in ("label_columns", "label_names"):
+        if self.mask_names and len(self.mask_columns) != len(self.mask_names):
+            msg = f"mask_names has {len(self.mask_names)} names for {len(self.mask_columns)} mask_columns"
+            raise ConfigError(msg)
+        for option in ("label_columns", "label_names", "mask_columns", "mask_names"):
             names = getattr(self, option)
             if len(set(names)) != len(names):
                 msg = f"{option} names something twice: {', '.join(names)}"

@@ -26,7 +26,7 @@ _SPLIT_NAMES: Final[dict[str, Split]] = {
 
 
 class ManifestRow(NamedTuple):
-    """One usable row: ``line`` in the file, ``image`` path, and values as :class:`ManifestFormat` describes them."""
+    """One usable row: ``line`` in the file, paths of image and masks, values as :class:`ManifestFormat` says."""
 
     line: int
     image: str
@@ -35,6 +35,7 @@ class ManifestRow(NamedTuple):
     patient_id: str
     study_id: str
     labels: tuple[float, ...]
+    masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ class Manifest:
         path: The file.
         label_names: Names of the labels, in the order of each row's ``labels``.
         rows: Usable rows, in the order of the file.
+        mask_names: Names of the masks, in the order of each row's ``masks``.
     """
 
     path: Path
     label_names: tuple[str, ...]
     rows: tuple[ManifestRow, ...]
+    mask_names: tuple[str, ...] = ()
 
     def split(self, name: Split) -> list[ManifestRow]:
         """Return the rows of one split, in the order of the file."""
@@ -96,7 +99,7 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
         rows = _with_drawn_splits(path, rows, form)
     elif not form.allow_leaks:
         check_leaks(str(path), ((row.patient_id, row.split, row.line) for row in rows))
-    return Manifest(path, names, tuple(rows))
+    return Manifest(path, names, tuple(rows), tuple(form.mask_names or form.mask_columns))
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -140,9 +143,10 @@ def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, s
     default = ManifestFormat()
     columns: dict[str, str | None] = {}
     required = [("label_columns", name) for name in form.all_label_columns] + [("where", name) for name in form.where]
+    required += [("mask_columns", name) for name in form.mask_columns]
     for option in ("image_column", "text_column", "split_column", "patient_column", "study_column"):
         name = getattr(form, option)
-        needed = option == "image_column" or (option == "text_column" and not form.has_labels)
+        needed = option == "image_column" or (option == "text_column" and not (form.has_labels or form.mask_columns))
         columns[option] = name if name in header else None
         if name is not None and (needed or name != getattr(default, option)):
             required.append((option, name))
@@ -169,28 +173,35 @@ def _row(
         column = columns[option]
         return "" if column is None else cells[column]
 
+    def place(kind: str, column: str) -> str:
+        written = cells[column]
+        path = os.path.normpath(Path(root, written))
+        if not written:
+            hint = "; a black picture says that nothing is there" if kind == "mask" else ""
+            problems.add(f"empty {kind} path (column '{column}'{hint})", line)
+        elif not form.allow_outside_root and not path.startswith(root.rstrip(os.sep) + os.sep):
+            problems.add(f"{kind} path outside of root {root} (allow_outside_root permits that)", line, f"'{written}'")
+        elif not Path(path).is_file():
+            problems.add(f"{kind} file not found under root {root}", line, f"'{written}'")
+        return path
+
     written = cell("image_column")
-    image = os.path.normpath(Path(root, written))
+    image = place("image", form.image_column)
+    masks = tuple(place("mask", column) for column in form.mask_columns)
     split = _SPLIT_NAMES.get(cell("split_column").lower())
     study = cell("study_column") or written
     patient = cell("patient_column") if columns["patient_column"] else study
-    if not written:
-        problems.add(f"empty image path (column '{form.image_column}')", line)
-    elif not form.allow_outside_root and not image.startswith(root.rstrip(os.sep) + os.sep):
-        problems.add(f"image path outside of root {root} (allow_outside_root permits that)", line, f"'{written}'")
-    elif not Path(image).is_file():
-        problems.add(f"image file not found under root {root}", line, f"'{written}'")
     if columns["split_column"] and split is None:
         problems.add(f"unknown split (expected {', '.join(SPLITS)})", line, f"'{cell('split_column')}'")
     if not patient:
         problems.add(f"empty patient (column '{columns['patient_column']}')", line)
-    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, ())
+    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, (), masks)
 
 
 def _check_rows(rows: Sequence[ManifestRow], form: ManifestFormat, problems: Problems) -> None:
     """Note rows that say nothing, and images of otherwise good rows that cannot be read."""
     for row in rows:
-        if not row.text and all(math.isnan(value) for value in row.labels):
+        if not row.text and not row.masks and all(math.isnan(value) for value in row.labels):
             problems.add("neither text nor label" if form.has_labels else "empty text", row.line)
     bad = problems.lines
     good = [row for row in rows if row.line not in bad]

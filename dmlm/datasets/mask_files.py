@@ -63,6 +63,38 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     return (values > 0).astype(np.uint8)
 
 
+def scale_masks(masks: NDArray[np.uint8], shape: tuple[int, ...], source: str) -> NDArray[np.uint8]:
+    """Bring masks to the grid of their image: a store or a scaled JPEG has fewer pixels than the mask.
+
+    Args:
+        masks: uint8 ``[M, h, w]`` of 0 and 1.
+        shape: Height and width of the image.
+        source: File of the image or mask, for messages.
+
+    Returns:
+        uint8 ``[M, H, W]`` of 0 and 1.
+
+    Raises:
+        DatasetFormatError: If the aspects differ, so that mask and image do not show the same field.
+    """
+    import cv2
+
+    height, width = masks.shape[1:]
+    if abs(height * shape[1] / (width * shape[0]) - 1.0) > 0.02:
+        msg = (
+            f"{source}: its mask is {height} x {width}, the image {shape[0]} x {shape[1]}: "
+            "they do not show the same field; restore the mask that belongs to this image"
+        )
+        raise DatasetFormatError(msg)
+    if (height, width) == tuple(shape):
+        return masks
+    # area averages, so that thin masks shrink evenly, then the majority decides
+    resized = [
+        cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_AREA) >= 0.5 for mask in masks
+    ]
+    return np.array(resized, dtype=np.uint8).reshape(len(masks), *shape)
+
+
 def any_pixel(paths: Sequence[Path]) -> NDArray[np.bool_]:
     """Tell for each mask file whether it has a pixel, ``[N]``; the answer is kept in the cache folder.
 

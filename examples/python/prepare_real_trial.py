@@ -70,12 +70,14 @@ def labels_of(row: dict[str, str]) -> dict[str, int]:
     return found
 
 
-def prepare(folder: Path, out: Path) -> Counter[str]:
+def prepare(folder: Path, out: Path, without: tuple[str, ...] = (), absolute: bool = False) -> Counter[str]:
     """Write the manifest.
 
     Args:
         folder: Folder with ``manifest.csv`` and the images.
         out: CSV file to write.
+        without: Sources that are left out.
+        absolute: Write whole paths of the images, so that the manifest may lie anywhere.
 
     Returns:
         Number of different images per label and state, e.g. ``"Lung Opacity=1"``, and ``"left out"``.
@@ -102,11 +104,12 @@ def prepare(folder: Path, out: Path) -> Counter[str]:
         writer.writeheader()
         for row in reader:
             labels, text = labels_of(row), " ".join(row["text_findings"].split())
-            if not labels and not text:
+            if row["source"] in without or (not labels and not text):
                 counts["left out"] += 1
                 continue
             counts.update(f"{name}={value}" for name, value in labels.items())
             line = {name: row[name] for name in ("path", "patient_id", "study_id", "split", "source")}
+            line["path"] = str(folder.resolve() / row["path"]) if absolute else row["path"]
             repeated = row["split"] == "train" and "Lung Opacity" in labels
             writer.writerows([{**line, "text": text, **labels}] * (RSNA_TRAIN_COPIES if repeated else 1))
     return counts
