@@ -112,14 +112,16 @@ def _one(plan: Plan, number: int, out: Path) -> int:
 
 
 def _write(plan: Plan, out: Path) -> int:
+    from dmlm.reproduce.paired import compare
     from dmlm.reproduce.results import gather
     from dmlm.reproduce.runs import folder_of, read_status
     from dmlm.reproduce.write import to_markdown, write_table
 
     for table in plan.tables:
         results = gather(table, out)
-        write_table(table, results, out)
-        print(to_markdown(table, results), end="\n\n")
+        comparisons = compare(table, out)
+        write_table(table, results, out, comparisons)
+        print(to_markdown(table, results, comparisons), end="\n\n")
     states = [read_status(folder_of(out, item.name)).state for item in plan.runs]
     open_runs = len(states) - states.count("done")
     print(f"{states.count('done')} of {len(states)} runs done; tables in {out}")

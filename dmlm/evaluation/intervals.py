@@ -117,24 +117,55 @@ def bootstrap_auc(
     value = np.array([_weighted_auc(run, np.ones((len(table), 1), np.int32))[0] for run in runs])
     drawn = np.empty((n, len(runs)))
     for first in range(0, n, _CHUNK):
-        weight = np.stack([_draws(patients, seed, i) for i in range(first, min(first + _CHUNK, n))], axis=1)[group]
+        weight = _draws(patients, seed, first, min(first + _CHUNK, n))[group]
         for c, run in enumerate(runs):
             drawn[first : first + _CHUNK, c] = _weighted_auc(run, weight)
     exists = np.isfinite(value)
     mean = drawn[:, exists].mean(axis=1) if exists.any() else np.full(n, np.nan)
     return Intervals(
-        auc=tuple(_interval(value[c], drawn[:, c], level) for c in range(len(runs))),
-        macro=_interval(macro_mean(value).value, mean, level),
+        auc=tuple(percentiles(value[c], drawn[:, c], level) for c in range(len(runs))),
+        macro=percentiles(macro_mean(value).value, mean, level),
         resamples=n,
         groups=patients,
         level=level,
     )
 
 
-def _draws(patients: int, seed: int, resample: int) -> npt.NDArray[np.int32]:
-    """How often each patient is drawn, int32 ``(patients,)``: one multinomial draw, by counting uniform ones."""
-    rng = np.random.default_rng([seed, resample])
-    return np.bincount(rng.integers(0, max(patients, 1), patients), minlength=patients).astype(np.int32)
+def patient_weights(groups: Sequence[Any] | npt.NDArray[Any], n: int, seed: int = 0) -> npt.NDArray[np.int32]:
+    """How often each row counts in each resample of patients, int32 ``(N, n)``; for measures of few rows.
+
+    The resamples are those of :func:`bootstrap_auc`: the same groups and seed give the same patients, so that two
+    models are compared on the same resamples.
+    """
+    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    return _draws(int(group.max()) + 1 if len(group) else 0, seed, 0, n)[group]
+
+
+def weighted_auc(scores: FloatArray, labels: FloatArray, weight: npt.NDArray[np.int32]) -> FloatArray:
+    """AUC of one class in each resample, float64 ``(n,)``; NaN where it has one kind of label only.
+
+    Args:
+        scores: ``(N,)``.
+        labels: 1 present, 0 absent; -1 and NaN are left out, ``(N,)``.
+        weight: Of :func:`patient_weights`, ``(N, n)``.
+    """
+    return _weighted_auc(_sort(scores, labels), weight)
+
+
+def percentiles(value: float, drawn: FloatArray, level: float = 0.95) -> Interval:
+    """Percentile interval of a measure from its values in resamples; NaNs are left out and counted."""
+    kept = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]) if len(kept) else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high), len(drawn) - len(kept))
+
+
+def _draws(patients: int, seed: int, first: int, end: int) -> npt.NDArray[np.int32]:
+    """How often each patient is drawn in resamples ``first`` to ``end - 1``, int32 ``(patients, end - first)``."""
+    drawn = np.empty((patients, end - first), np.int32)
+    for place in range(end - first):
+        rng = np.random.default_rng([seed, first + place])
+        drawn[:, place] = np.bincount(rng.integers(0, max(patients, 1), patients), minlength=patients)
+    return drawn
 
 
 def _sort(scores: FloatArray, labels: FloatArray) -> _Runs:
@@ -172,9 +203,3 @@ def _weighted_auc(runs: _Runs, weight: npt.NDArray[np.int32]) -> FloatArray:
     area = np.full(weight.shape[1], np.nan)
     np.divide((present * below).sum(axis=0), pairs, out=area, where=pairs > 0)
     return area
-
-
-def _interval(value: float, drawn: FloatArray, level: float) -> Interval:
-    kept = drawn[np.isfinite(drawn)]
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]) if len(kept) else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high), len(drawn) - len(kept))

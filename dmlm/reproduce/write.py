@@ -1,36 +1,42 @@
-"""A table as Markdown (cells link to their run folders), CSV, JSON, and a plot."""
+"""A table as Markdown (cells link to their run folders), CSV, JSON, and a plot; intervals in the first and third."""
 
 from __future__ import annotations
 
 import csv
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmlm.io.atomic import atomic_path, write_json, write_text
 from dmlm.plots.figures import SMALL_SIZE, TEXT_SIZE, new_figure, save_figure
+from dmlm.reproduce.paired import RESAMPLES, Comparison
 from dmlm.reproduce.plan import Table
 from dmlm.reproduce.results import Result, as_records
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.figure import Figure
+
+    from dmlm.evaluation.intervals import Interval
 
 Results = dict[tuple[str, str], Result]
 
 
-def write_table(table: Table, results: Results, out: Path) -> list[Path]:
+def write_table(table: Table, results: Results, out: Path, comparisons: Sequence[Comparison] = ()) -> list[Path]:
     """Write ``OUT/table1.md``, ``.csv``, ``.json`` and ``.png``.
 
     Args:
         table: The table.
         results: Its cells.
         out: Folder of the reproduction.
+        comparisons: Its intervals (:func:`dmlm.reproduce.paired.compare`).
 
     Returns:
         The files.
     """
     paths = [out / f"{table.key}.{extension}" for extension in ("md", "csv", "json", "png")]
-    write_text(paths[0], to_markdown(table, results) + "\n")
+    write_text(paths[0], to_markdown(table, results, comparisons) + "\n")
     records = as_records(table, results)
     with atomic_path(paths[1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(records[0]) if records else ["table"])
@@ -40,13 +46,16 @@ def write_table(table: Table, results: Results, out: Path) -> list[Path]:
                 key: "" if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()
             }
             writer.writerow({**known, "runs": " ".join(record["runs"])})
-    write_json(paths[2], {"table": table.key, "title": table.title, "notes": list(table.notes), "cells": records})
+    content: dict[str, Any] = {"table": table.key, "title": table.title, "notes": list(table.notes), "cells": records}
+    if table.compare is not None:
+        content["intervals"] = _interval_records(table, comparisons)
+    write_json(paths[2], content)
     save_figure(table_figure(table, results), paths[3])
     return paths
 
 
-def to_markdown(table: Table, results: Results) -> str:
-    """The table as GitHub Markdown: rows of ours with links, then published rows in italics, then notes."""
+def to_markdown(table: Table, results: Results, comparisons: Sequence[Comparison] = ()) -> str:
+    """The table as GitHub Markdown: rows of ours with links, published rows in italics, notes, intervals."""
     lines = [f"## {table.key}: {table.title}", "", "| | " + " | ".join(table.columns) + " |"]
     lines.append("|:--|" + "--:|" * len(table.columns))
     footnotes: list[str] = []
@@ -58,7 +67,51 @@ def to_markdown(table: Table, results: Results) -> str:
         lines.append(f"| *{row}, published* | " + " | ".join(shown) + " |")
     lines += ["", *(f"- {note}" for note in table.notes)]
     lines += [f"- ({number}) {text}" for number, text in enumerate(footnotes, start=1)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_intervals_markdown(table, comparisons)])
+
+
+def _intervals_markdown(table: Table, comparisons: Sequence[Comparison]) -> list[str]:
+    """One line per column: the interval of each row, and of the difference."""
+    if table.compare is None or not comparisons:
+        return []
+    first, second = table.compare
+    title = f"95 % intervals over patients ({RESAMPLES:,} resamples of the test patients, mean over the seeds):"
+    lines = ["", title, "", f"| | patients | {' | '.join(table.rows)} | {first} - {second} |"]
+    lines.append("|:--|" + "--:|" * (len(table.rows) + 2))
+    for item in comparisons:
+        if item.note:
+            lines.append(f"| {item.column} | | {item.note} |")
+            continue
+        cells = [_interval(item.cells.get(row), table.scale) for row in table.rows]
+        difference = _interval(item.difference, table.scale, "+")
+        lines.append(f"| {item.column} | {item.patients} | {' | '.join(cells)} | {difference} |")
+    skipped = {item.column: item.difference.skipped for item in comparisons if item.difference is not None}
+    lost = [f"{column} {count}" for column, count in skipped.items() if count]
+    if lost:
+        lines += ["", f"- Resamples without a measure (a class is missing in them), left out: {', '.join(lost)}."]
+    return lines
+
+
+def _interval(interval: Interval | None, scale: float, sign: str = "") -> str:
+    if interval is None:
+        return "-"
+    value, low, high = (f"{scale * number:{sign}.1f}" for number in interval[:3])
+    return f"{value} [{low}, {high}]"
+
+
+def _interval_records(table: Table, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for item in comparisons:
+        rows = dict(item.cells)
+        if item.difference is not None and table.compare is not None:
+            rows[" - ".join(table.compare)] = item.difference
+        for row, interval in rows.items():
+            value, low, high = (table.scale * number for number in interval[:3])
+            found = {"value": value, "low": low, "high": high, "skipped": interval.skipped}
+            records.append({"row": row, "column": item.column, "patients": item.patients, **found})
+        if item.note:
+            records.append({"row": "", "column": item.column, "reason": item.note})
+    return records
 
 
 def table_figure(table: Table, results: Results) -> Figure:

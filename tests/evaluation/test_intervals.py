@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from dmlm.errors import ConfigError, MismatchError
-from dmlm.evaluation.intervals import _draws, _sort, _weighted_auc, bootstrap_auc
+from dmlm.evaluation.intervals import bootstrap_auc, patient_weights, weighted_auc
 
 
 def explicit(scores, labels, groups, n, seed):
@@ -54,7 +54,7 @@ def test_equals_explicit_resampling_with_sklearn(digits):
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=1, max_size=40))
 def test_weighted_auc_equals_repeated_rows(rows):
     scores, labels, weights = (np.array(column, dtype=float) for column in zip(*rows, strict=True))
-    value = _weighted_auc(_sort(scores, labels), weights.astype(np.int32)[:, None])[0]
+    value = weighted_auc(scores, labels, weights.astype(np.int32)[:, None])[0]
     repeated = np.repeat(labels, weights.astype(int))
     if len(np.unique(repeated)) < 2:
         assert np.isnan(value)
@@ -72,7 +72,10 @@ def test_resamples_depend_on_seed_and_index_only():
     order = rng.permutation(200)
     assert bootstrap_auc(scores[order], labels[order], list(groups[order]), n=100, seed=5) == first
     assert bootstrap_auc(scores, labels, groups, n=100, seed=6) != first
-    assert _draws(50, 0, 7).sum() == 50
+    drawn = patient_weights(np.arange(50), 8)
+    assert drawn.shape == (50, 8)
+    assert (drawn.sum(0) == 50).all()
+    np.testing.assert_array_equal(drawn[:, :3], patient_weights(np.arange(50), 3))
 
 
 def test_interval_by_patient_is_wider_than_by_image():

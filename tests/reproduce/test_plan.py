@@ -74,3 +74,46 @@ def test_unknown_tables_and_broken_plans_are_refused():
     table = Table("t", "", ("r",), ("c",), (Cell("r", "c", "m", ("lost",)),))
     with pytest.raises(ConfigError, match="'lost', which is not planned"):
         Plan((), (table,))
+
+
+def test_radiographs_fill_every_cell_and_grow_by_seed(tmp_path):
+    for name in ("pretrain", "kermany", "nih", "rsna", "geographic", "opacity", "lung"):
+        (tmp_path / f"{name}.csv").touch()
+    plan = make_plan(["radiographs"], Scale("trial", tmp_path, (0, 1, 2)))
+    main, more = plan.tables
+    assert {(cell.row, cell.column) for cell in main.cells} == {(r, c) for r in main.rows for c in main.columns}
+    assert {(cell.row, cell.column) for cell in more.cells} == {(r, c) for r in more.rows for c in more.columns}
+    assert len(plan.runs) == 3 + 81
+    fewer = make_plan(["radiographs"], Scale("trial", tmp_path, (0,)))
+    assert {run.name: run for run in fewer.runs}.items() <= {run.name: run for run in plan.runs}.items()
+    by_name = {run.name: run for run in plan.runs}
+    ours = by_name["radiographs-kermany1-D-MLM-s2"]
+    assert ours.needs == ("radiographs-pretrain-s2",)
+    assert ours.config["data"]["init_args"]["fraction"] == 0.01
+    assert "ground_glass.csv is not there" in by_name["radiographs-ground_glass-Scratch-s0"].missing
+
+
+def test_rows_of_radiographs_differ_in_the_encoder_and_its_rate_only(tmp_path):
+    plan = make_plan(["radiographs"], Scale("trial", tmp_path, (0,)))
+    configs = {}
+    for run in plan.runs[1:]:
+        model = run.config["model"]["init_args"]
+        shared = {key: value for key, value in model.items() if key not in ("encoder", "optim")}
+        configs.setdefault(run.name.rsplit("-", 2 if "D-MLM" not in run.name else 3)[0], []).append(
+            (run.config["data"], run.config["trainer"], shared)
+        )
+        assert model["optim"]["lr"] == 2e-3
+    assert len(configs) == 9
+    assert all(len(found) == 3 and found[0] == found[1] == found[2] for found in configs.values())
+
+
+def test_radiographs_at_smoke_are_phantoms_and_have_no_paper_size(tmp_path):
+    smoke = make_plan(["radiographs"], Scale("smoke"))
+    assert {run.config["data"]["class_path"] for run in smoke.runs} == {"PhantomDataModule"}
+    assert smoke.runs[0].name == PRETRAIN  # shared with the paper's tables
+    assert len(join([smoke, make_plan(["all"], Scale("smoke"))]).tables) == 7
+    for table in smoke.tables:
+        filled = {(cell.row, cell.column) for cell in table.cells}
+        assert filled == {(row, column) for row in table.rows for column in table.columns}
+    with pytest.raises(ConfigError, match="no table of the paper"):
+        make_plan(["radiographs"], Scale("paper", tmp_path))

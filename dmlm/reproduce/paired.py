@@ -1,0 +1,163 @@
+"""Intervals over patients of a table's cells, and of the difference of two rows, from the runs' ``predictions.csv``.
+
+A cell is the mean over its seeds. Patients are drawn anew, the same ones for every run of a column, and the mean over
+the seeds is measured in each resample: two rows are compared on the same patients. Left out is the spread over seeds,
+which the cells show: of three there is little to resample.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dmlm.errors import DatasetFormatError, MismatchError
+from dmlm.evaluation.grading import quadratic_kappa
+from dmlm.evaluation.intervals import Interval, patient_weights, percentiles, weighted_auc
+from dmlm.reproduce.plan import Cell, Table
+from dmlm.reproduce.runs import folder_of, read_status
+
+RESAMPLES = 1000
+FloatArray = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Intervals of one column.
+
+    Args:
+        column: The column.
+        cells: Interval of the mean over the seeds, by row; rows without a finished run are missing.
+        difference: Interval of the first row of ``Table.compare`` minus the second; None if one is missing.
+        patients: Patients of the test split.
+        note: Why there is nothing to compare; ``""`` otherwise.
+    """
+
+    column: str
+    cells: dict[str, Interval]
+    difference: Interval | None
+    patients: int
+    note: str = ""
+
+
+def compare(table: Table, out: Path, resamples: int = RESAMPLES) -> list[Comparison]:
+    """Compare two rows of a table in every column; nothing for a table that names none.
+
+    Args:
+        table: The table.
+        out: Folder of the reproduction.
+        resamples: Resamples of patients.
+    """
+    if table.compare is None:
+        return []
+    found = []
+    for column in table.columns:
+        cells = [cell for cell in table.cells if cell.column == column]
+        try:
+            found.append(_column(column, cells, table.compare, out, resamples))
+        except (DatasetFormatError, MismatchError) as error:
+            found.append(Comparison(column, {}, None, 0, str(error)))
+    return found
+
+
+def _column(column: str, cells: Sequence[Cell], pair: tuple[str, str], out: Path, resamples: int) -> Comparison:
+    intervals: dict[str, Interval] = {}
+    drawn: dict[str, FloatArray] = {}
+    studies: list[tuple[str, str]] | None = None
+    for cell in cells:
+        folders = [folder_of(out, name) for name in cell.runs if read_status(folder_of(out, name)).state == "done"]
+        values = []
+        for folder in folders:
+            table = _read(folder / "predictions.csv")
+            if studies is not None and table.studies != studies:
+                msg = f"{folder / 'predictions.csv'}: other test studies than in the other runs of '{column}'"
+                raise MismatchError(msg)
+            studies = table.studies
+            weights = patient_weights([patient for _, patient in studies], resamples)
+            whole = np.ones((len(studies), 1), np.int32)
+            values.append(_MEASURES[_measure(cell.metric)](table, np.concatenate([whole, weights], axis=1)))
+        if values:
+            mean = np.mean(values, axis=0)
+            drawn[cell.row] = mean
+            intervals[cell.row] = percentiles(mean[0], mean[1:])
+    difference = drawn[pair[0]] - drawn[pair[1]] if set(pair) <= set(drawn) else None
+    return Comparison(
+        column,
+        intervals,
+        None if difference is None else percentiles(difference[0], difference[1:]),
+        len({patient for _, patient in studies or []}),
+    )
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """``predictions.csv`` as arrays ``(studies, classes)`` by column."""
+
+    studies: list[tuple[str, str]]
+    columns: dict[str, FloatArray]
+
+
+def _read(path: Path) -> _Predictions:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        per = len({row.get("finding") or row["mask"] for row in rows})
+        first = rows[::per]
+        names = [name for name in ("label", "score", "prob", "true", "predicted", "both", "dice") if name in rows[0]]
+        columns = {
+            name: np.array([float(row[name] or "nan") for row in rows]).reshape(len(first), per) for name in names
+        }
+        return _Predictions([(row["study_id"], row["patient_id"]) for row in first], columns)
+    except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
+        msg = f"{path}: cannot be read ({error}); delete its folder to run it again"
+        raise DatasetFormatError(msg) from error
+
+
+def _macro_auc(table: _Predictions, weights: Weights) -> FloatArray:
+    """Mean over the classes that have an AUC; NaN in a resample that lacks one of them."""
+    score, label = table.columns["score"], table.columns["label"]
+    areas = np.array([weighted_auc(score[:, c], label[:, c], weights) for c in range(score.shape[1])])
+    exists = np.isfinite(areas[:, 0])
+    mean: FloatArray = areas[exists].mean(axis=0) if exists.any() else np.full(weights.shape[1], np.nan)
+    return mean
+
+
+def _kappa(table: _Predictions, weights: Weights) -> FloatArray:
+    grades = table.columns["label"].shape[1]
+    answer, truth = table.columns["prob"].argmax(1), (table.columns["label"] == 1).argmax(1)
+    known = (table.columns["label"] == 1).any(1)
+    cell = (truth * grades + answer)[known, None] == np.arange(grades**2)
+    counts = (cell.T.astype(np.float64) @ weights[known]).T.reshape(-1, grades, grades)
+    return np.array([quadratic_kappa(confusion) for confusion in counts])
+
+
+def _dice_positive(table: _Predictions, weights: Weights) -> FloatArray:
+    """Mean over the masks of the mean over the images that have the mask."""
+    found = []
+    for dice, true in zip(table.columns["dice"].T, table.columns["true"].T, strict=True):
+        here = (true > 0).astype(np.float64)
+        count = here @ weights
+        found.append(np.divide((dice * here) @ weights, count, out=np.full(len(count), np.nan), where=count > 0))
+    mean: FloatArray = np.mean(found, axis=0)
+    return mean
+
+
+_MEASURES: dict[str, Callable[[_Predictions, Weights], Any]] = {
+    "auc_macro": _macro_auc,
+    "kappa": _kappa,
+    "dice_positive": _dice_positive,
+}
+
+
+def _measure(metric: str) -> str:
+    name = metric.rpartition("/")[2]
+    if name not in _MEASURES:
+        msg = f"no interval of '{metric}' can be made from predictions.csv; known are {', '.join(_MEASURES)}"
+        raise MismatchError(msg)
+    return name
