@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dmlm import __version__
-from dmlm.errors import ConfigError, DMLMError
+from dmlm.errors import ConfigError, DMLMError, system_error
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 COMMANDS = ("data", "reports", "reproduce", "export")
@@ -78,11 +78,15 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
-    except DMLMError as error:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # "... | head": the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (DMLMError, OSError, MemoryError) as error:
         if os.environ.get("DMLM_DEBUG"):
             raise
-        print(f"dmlm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dmlm: error: {' '.join(_line(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:
         # what the system refuses is nothing that a traceback explains; every other error of this kind is ours
@@ -93,6 +97,16 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     except KeyboardInterrupt:
         print("dmlm: interrupted", file=sys.stderr)
         return 130
+    return status
+
+
+def _line(error: Exception) -> str:
+    """Return what an error says to the user; of the system's own, which file it is about and what to do."""
+    if isinstance(error, DMLMError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; use fewer workers, smaller batches or images (DMLM_DEBUG=1 shows where)"
+    return system_error(error) if isinstance(error, OSError) else str(error)
 
 
 def _dispatch(arguments: list[str]) -> int | None:

@@ -2,6 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
+_MENDS: Final = {
+    errno.ENOSPC: "make room and run the same command again",
+    errno.EDQUOT: "make room and run the same command again",
+    errno.EFBIG: "the disk or a limit (ulimit -f) forbids so large a file; choose another place",
+    errno.EACCES: "check the permissions, or choose another place",
+    errno.EPERM: "check the permissions, or choose another place",
+    errno.EROFS: "the disk is read-only; choose another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.EEXIST: "it is a file, a folder was expected; choose another place",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ELOOP: "a symbolic link leads back to itself; mend the link",
+    errno.EIO: "the disk gives errors; copy the file again, or use another disk",
+    errno.ESTALE: "the network disk lost the file; run the same command again",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n) or use fewer workers",
+}
+
+
+def system_error(error: OSError) -> str:
+    """Return an error of the operating system as one line that names the file and how to mend it."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    what = error.strerror or str(error) or type(error).__name__
+    mend = _MENDS.get(error.errno or 0, "DMLM_DEBUG=1 shows where it happened")
+    return f"{' -> '.join(names)}: {what}; {mend}" if names else f"{what}; {mend}"
+
 
 class DMLMError(Exception):
     """Base of every error that ``dmlm`` raises on purpose; the CLI prints it as one line and exits with status 2."""

@@ -26,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If what was asked for cannot be done.
-        SystemExit: After ``--help`` of a verb, or if an argument is wrong (argparse).
+        SystemExit: After ``--help`` of a verb.
     """
     arguments = list(argv)
     if not arguments or arguments[0] in ("-h", "--help"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+from dmlm.commands.arguments import Arguments
 
 _SHOWN: Final = 10
 
@@ -19,7 +20,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If the folder holds no known data set.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     from dmlm.datasets.doctor import examine
 
@@ -29,12 +30,11 @@ def run(argv: Sequence[str]) -> int:
     return 0 if found.well else 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm data doctor",
         description="Say which data set and layout a folder holds, compare its counts with those of a complete copy, "
         "and read its files. Exit status 0: all is well; 1: something is missing or damaged.",
-        allow_abbrev=False,
     )
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
     parser.add_argument("--dataset", default="auto", metavar="NAME", help="which data set it is; auto recognises it")

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError, ImageReadError
 
 _DECODERS: Final = ("pillow", "opencv-python-headless", "simplejpeg", "imagecodecs", "pydicom")
@@ -26,7 +27,7 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         ImageReadError: If images had to be skipped and ``--allow-skipped`` was not given.
         DMLMError: If what was asked for cannot be done.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
     if not 16 <= options.size <= 4096:
@@ -42,12 +43,11 @@ def run(argv: Sequence[str]) -> int:
     return _prepare(options, root, name, images)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm data prepare",
         description="Decode every image of a data set once and write small grey copies into a store that is read "
         "without decoding. It may be stopped at any moment: the same command goes on.",
-        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set, or a manifest CSV")

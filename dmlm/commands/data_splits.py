@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError
 
 _MAX_DISTANCE: Final = 40
@@ -23,7 +24,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If what was asked for cannot be done.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     from dmlm.datasets.catalog import open_table
     from dmlm.datasets.splits import SPLITS
@@ -31,6 +32,9 @@ def run(argv: Sequence[str]) -> int:
     from dmlm.datasets.table_splits import SplitPlan, assign_splits
 
     options = _parser().parse_args(list(argv))
+    if not 0 <= options.max_distance < 512:
+        msg = f"--max-distance must be 0 to 511 of 512 bits, got {options.max_distance}"
+        raise ConfigError(msg)
     table = open_table(options.dataset, options.root)
     name = options.split or ("ratios" if table.splits is None else "official")
     ratios = (options.ratios[0], options.ratios[1], options.ratios[2])
@@ -74,13 +78,12 @@ def _leaks(options: argparse.Namespace, table: Any, places: Any) -> dict[str, di
     return reports
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm data splits",
         description="Make a named split, or one drawn by patient; write it down with its hash (--out), print its "
         "sizes, look for leaks between its parts (--leaks) and into another data set (--against). A file that was "
         "written is used with data.split: file and data.split_file. Exit status 1: leaks were found.",
-        allow_abbrev=False,
     )
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of the data set")
     parser.add_argument("--dataset", default="auto", metavar="NAME", help="which data set it is; auto recognises it")

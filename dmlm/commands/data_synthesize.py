@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError, DMLMError
 
 PHANTOM: Final = "phantom"
@@ -29,7 +30,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If what was asked for cannot be done.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     from dmlm.datasets.synthesize import GENERATORS
 
@@ -46,20 +47,19 @@ def run(argv: Sequence[str]) -> int:
     if patients < 1:
         msg = f"--patients must be at least 1, got {patients}"
         raise ConfigError(msg)
-    if options.image_size < 32 or options.seed < 0:
-        msg = f"--image-size must be at least 32 and --seed at least 0, got {options.image_size} and {options.seed}"
+    if not 32 <= options.image_size <= 4096 or options.seed < 0:
+        msg = f"--image-size must be 32 to 4096 and --seed at least 0, got {options.image_size} and {options.seed}"
         raise ConfigError(msg)
     if options.dataset == PHANTOM:
         return _phantoms(out, patients, options)
     return _layout(out, patients, options)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm data synthesize",
         description="Make synthetic chest X-rays with labels, masks and reports: in the on-disk layout of a data set, "
         "or ('phantom') as the phantom data module keeps them. The same options give the same pictures and tables.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "dataset",

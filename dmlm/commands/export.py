@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If the checkpoint or the metrics cannot be read, or a package is missing.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
     metrics = _metrics(options.metrics)
@@ -36,12 +36,11 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm export",
         description="Write the encoder of a checkpoint as a folder (config.json, model.safetensors, tokenizer.json and "
         "a model card) that dmlm.models.from_pretrained reads.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--ckpt", type=Path, required=True, metavar="FILE", help="checkpoint of a run, or such a folder"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmlm.commands.arguments import Arguments
 from dmlm.commands.predict_rows import RowFile, label_rows, mask_rows
 from dmlm.errors import ConfigError, DatasetNotFoundError, ImageReadError
 
@@ -31,7 +32,7 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If there is nothing to predict, or nothing to predict with.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
     if options.batch_size < 1 or options.overlays < 0:
@@ -80,12 +81,11 @@ def _is_dicom(path: Path, looks_like_dicom: Any) -> bool:  # noqa: ANN401
     return path.name.upper() != "DICOMDIR" and bool(looks_like_dicom(path))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm predict",
         description="Predict for image files (PNG, JPEG, TIFF, BMP, DICOM) with the checkpoint of any task: rows with "
         "probability, uncertainty and threshold, and overlays. Without --images, dmlm predict is a Trainer verb.",
-        allow_abbrev=False,
     )
     parser.add_argument("--ckpt", type=Path, required=True, metavar="PATH", help="checkpoint of a dmlm run")
     parser.add_argument("--images", type=Path, required=True, metavar="PATH", help="folder (searched deep) or one file")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dmlm.commands import reports_llm
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.reports.engine import Engine
 from dmlm.reports.knowledge import load_knowledge
@@ -32,23 +33,18 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If what was asked for cannot be done.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
     action: Callable[[argparse.Namespace], None] = options.action
-    try:
-        action(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # "... | head": the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    action(options)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm reports",
         description="Structured reports from free text, offline.",
-        allow_abbrev=False,
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     build = _verb(verbs, "build", "read reports and write structured ones", _build)
@@ -92,17 +88,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser],
+    verbs: argparse._SubParsersAction[Arguments],
     name: str,
     text: str,
     action: Callable[[argparse.Namespace], None],
-) -> argparse.ArgumentParser:
+) -> Arguments:
     parser = verbs.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
     )
     parser.set_defaults(action=action)
     return parser

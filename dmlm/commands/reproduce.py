@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError, DMLMError
 from dmlm.io.atomic import write_text
 from dmlm.reproduce.catalog import PLANS, make_plan
@@ -25,10 +26,16 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If what was asked for cannot be done.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
     seeds = _SEEDS[options.budget] if options.seeds is None else options.seeds
+    if options.jobs < 1:
+        msg = f"--jobs must be at least 1, got {options.jobs}"
+        raise ConfigError(msg)
+    if options.data is not None and not options.data.is_dir():
+        msg = f"--data {options.data}: no such folder; give the one that holds one folder per data set"
+        raise ConfigError(msg)
     scale = Scale(options.budget, options.data, tuple(range(seeds)))
     plan = make_plan(options.what, scale)
     out = (options.out or Path("reproduce") / options.budget).resolve()
@@ -45,11 +52,10 @@ def run(argv: Sequence[str]) -> int:
     return _write(plan, out)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm reproduce",
         description="Run or resume everything that a table needs, and write it beside the paper's numbers.",
-        allow_abbrev=False,
     )
     parser.add_argument("what", nargs="+", metavar="TABLE", help=f"{', '.join(PLANS)}, or all (1 to 5)")
     parser.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data (docs/reproduce)")

@@ -33,7 +33,8 @@ def draw_splits(patients: Iterable[str], ratios: Sequence[float], seed: int) -> 
     Raises:
         ConfigError: If the ratios are not three shares of one whole.
     """
-    if len(ratios) != len(SPLITS) or min(ratios) < 0 or abs(sum(ratios) - 1.0) > 1e-6:
+    # written so that nan, for which every comparison is false, is refused, too
+    if len(ratios) != len(SPLITS) or not (min(ratios) >= 0 and abs(sum(ratios) - 1.0) <= 1e-6):
         msg = f"ratios must be three shares (train, val, test) that sum to 1, got {list(ratios)}"
         raise ConfigError(msg)
     ordered = sorted(set(patients), key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
