@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -16,14 +15,6 @@ from dmlm.errors import ConfigError, DMLMError, system_error
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 COMMANDS = ("data", "reports", "reproduce", "export")
 VERBS = (*TRAINER_VERBS, *COMMANDS)
-
-_REFUSALS = {
-    errno.ENOSPC: "make room, or write to another disk",
-    errno.EDQUOT: "make room, or write to another disk",
-    errno.EACCES: "mend its permissions, or choose another place",
-    errno.EPERM: "mend its permissions, or choose another place",
-    errno.EROFS: "choose a place that can be written",
-}
 
 HELP = """\
 usage: dmlm VERB [options]
@@ -84,15 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (DMLMError, OSError, MemoryError) as error:
-        if os.environ.get("DMLM_DEBUG"):
+        line = _line(error)
+        if line is None or os.environ.get("DMLM_DEBUG"):
             raise
-        print(f"dmlm: error: {' '.join(_line(error).split())}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        # what the system refuses is nothing that a traceback explains; every other error of this kind is ours
-        if error.errno not in _REFUSALS or os.environ.get("DMLM_DEBUG"):
-            raise
-        print(f"dmlm: error: {error.filename or 'a file'}: {error.strerror}; {_REFUSALS[error.errno]}", file=sys.stderr)
+        print(f"dmlm: error: {' '.join(line.split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("dmlm: interrupted", file=sys.stderr)
@@ -100,13 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int | None:
     return status
 
 
-def _line(error: Exception) -> str:
-    """Return what an error says to the user; of the system's own, which file it is about and what to do."""
-    if isinstance(error, DMLMError):
-        return str(error)
+def _line(error: Exception) -> str | None:
+    """Return what an error says to the user; None where it is a fault of ours, which needs its traceback."""
     if isinstance(error, MemoryError):
         return "out of memory; use fewer workers, smaller batches or images (DMLM_DEBUG=1 shows where)"
-    return system_error(error) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) and not isinstance(error, DMLMError):
+        return system_error(error)
+    return str(error)
 
 
 def _dispatch(arguments: list[str]) -> int | None:

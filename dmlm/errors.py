@@ -24,12 +24,12 @@ _MENDS: Final = {
 }
 
 
-def system_error(error: OSError) -> str:
-    """Return an error of the operating system as one line that names the file and how to mend it."""
-    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    what = error.strerror or str(error) or type(error).__name__
-    mend = _MENDS.get(error.errno or 0, "DMLM_DEBUG=1 shows where it happened")
-    return f"{' -> '.join(names)}: {what}; {mend}" if names else f"{what}; {mend}"
+def system_error(error: OSError) -> str | None:
+    """Return what the operating system refused as one line that names the file and the mend; None for other errors."""
+    if error.errno not in _MENDS:
+        return None
+    names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return f"{names or 'a file'}: {error.strerror}; {_MENDS[error.errno]}"
 
 
 class DMLMError(Exception):

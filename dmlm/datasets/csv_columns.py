@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from dmlm.datasets.problems import nearest
 from dmlm.errors import DatasetFormatError
+from dmlm.io.bounded import BoundedGzip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,7 @@ LABEL_VALUES: Final[Mapping[str, float]] = {
 """How the releases write labels: 1 present, 0 absent, -1 uncertain, blank not mentioned."""
 
 _SHORT: Final = 8
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def find_table(folders: Iterable[Path], *names: str) -> Path | None:
@@ -60,7 +63,7 @@ def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = 
         DatasetFormatError: If the file is damaged, a column is missing or occurs twice, or a row has another number of
             fields than the header.
     """
-    with _opened(path) as file:
+    with opened_table(path) as file:
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader, [])]
         missing = [name for name in required if name not in header]
@@ -109,14 +112,13 @@ def to_integers(path: Path, name: str, cells: Sequence[str]) -> NDArray[np.int64
     """Turn a column of identifiers into int64 ``[N]``.
 
     Raises:
-        DatasetFormatError: If a cell is not a whole number.
+        DatasetFormatError: If a cell is not a whole number of at most 18 digits.
     """
-    try:
-        return np.array([int(cell) for cell in cells], dtype=np.int64)
-    except ValueError:
-        line, cell = next((i, cell) for i, cell in enumerate(cells, start=2) if not cell.lstrip("-").isdigit())
-        msg = f"{path}, line {line}: {name} is '{cell}'; expected a whole number"
-        raise DatasetFormatError(msg) from None
+    for line, cell in enumerate(cells, start=2):
+        if not _WHOLE.fullmatch(cell):
+            msg = f"{path}, line {line}: {name} is '{cell[:40]}'; expected a whole number"
+            raise DatasetFormatError(msg)
+    return np.array([int(cell) for cell in cells], dtype=np.int64)
 
 
 def check_unique(path: Path, name: str, cells: Sequence[str] | NDArray[np.int64]) -> None:
@@ -136,10 +138,14 @@ def check_unique(path: Path, name: str, cells: Sequence[str] | NDArray[np.int64]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
-    """Open a CSV; damage anywhere in it becomes one line."""
+def opened_table(path: Path) -> Iterator[IO[str]]:
+    """Open a table or a list as UTF-8 text, plain or gzipped; damage anywhere in it becomes one line.
+
+    Raises:
+        DatasetFormatError: While the block runs, if the file cannot be read, is damaged, or is no text.
+    """
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
+        with BoundedGzip(path) if path.suffix == ".gz" else path.open("rb") as raw:
             yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         msg = f"{path}: the file is damaged or cut off ({error}); download it again"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dmlm.datasets.mimic_cxr_sections import conclusion, sectioned
 from dmlm.datasets.mimic_cxr_special import RELEASED_CASES, SpecialCases
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
+from dmlm.io.bounded import MAX_REPORT_BYTES, check_member, inflate
 
 TextPolicy = Literal["report", "conclusion", "impression_findings"]
 """``report``: as written. ``conclusion``: impression, else findings, last paragraph or comparison.
@@ -68,18 +69,25 @@ class ReportArchive:
         self.place = path
         try:
             with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
                 entries = [
                     (int(found[1]), item.header_offset, item.compress_size, item.CRC, item.compress_type)
-                    for item in archive.infolist()
+                    for item in members
                     if (found := _MEMBER.search(item.filename))
                 ]
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             msg = f"{path}: cannot be read as a zip file ({error}); download it again"
             raise DatasetFormatError(msg) from error
+        for item in members:
+            check_member(path, item.filename)
         if not entries:
             msg = f"{path}: holds no report named like p10/p10000032/s50414267.txt; expected {ARCHIVE}"
             raise DatasetFormatError(msg)
-        table = np.array(entries, dtype=np.int64)
+        try:
+            table = np.array(entries, dtype=np.int64)
+        except OverflowError as error:
+            msg = f"{path}: its directory names places that no file has; download it again"
+            raise DatasetFormatError(msg) from error
         self._entries: NDArray[np.int64] = table[np.argsort(table[:, 0], kind="stable")]
 
     def __len__(self) -> int:
@@ -104,7 +112,8 @@ class ReportArchive:
                 file.seek(name + extra, 1)
                 data = file.read(size)
                 try:
-                    plain = zlib.decompress(data, -15) if method == zipfile.ZIP_DEFLATED else data
+                    name = f"{self.place}: the report of study {study}"
+                    plain = inflate(data, MAX_REPORT_BYTES, name) if method == zipfile.ZIP_DEFLATED else data
                 except zlib.error:
                     plain = b""
                 if zlib.crc32(plain) == checksum:

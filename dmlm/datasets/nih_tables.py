@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dmlm.datasets.boxes import Box
-from dmlm.datasets.csv_columns import find_table
+from dmlm.datasets.csv_columns import find_table, opened_table
 from dmlm.datasets.problems import nearest
 from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import DatasetFormatError
@@ -50,7 +50,8 @@ _NORMAL: Final = "No Finding"
 _SIDE: Final = 1024
 _FIRST: Final = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age")
 _SEX: Final = ("Patient Gender", "Patient Sex")
-_AGE: Final = re.compile(r"0*(\d+)([YMD]?)$")
+_PATIENT: Final = re.compile(r"[0-9]{1,8}")
+_AGE: Final = re.compile(r"0*([0-9]{1,5})([YMD]?)$")
 
 
 class Entry(NamedTuple):
@@ -99,6 +100,9 @@ def read_entries(path: Path) -> dict[str, Entry]:
             raise DatasetFormatError(msg)
         if image in entries:
             msg = f"{path}, line {line}: '{image}' is listed twice; keep one of its rows"
+            raise DatasetFormatError(msg)
+        if not _PATIENT.fullmatch(patient):
+            msg = f"{path}, line {line}: Patient ID is '{patient[:40]}'; expected a whole number"
             raise DatasetFormatError(msg)
         present = () if findings == (_NORMAL,) else findings
         entries[image] = Entry(present, patient.zfill(8), _age(path, line, age), gender, view)
@@ -153,18 +157,8 @@ def read_lists(folders: Sequence[Path], images: Sequence[str]) -> list[str] | No
 
 def _rows(path: Path) -> list[list[str]]:
     """Return the rows of a CSV with stripped cells; blank lines at the end are dropped."""
-    import gzip
-
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8-sig", newline="")
-        ) as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: cannot be read as a CSV ({' '.join(str(error).split())[:100]}); download it again"
-        raise DatasetFormatError(msg) from error
+    with opened_table(path) as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
     while rows and not any(rows[-1]):
         rows.pop()
     return rows

@@ -11,6 +11,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError
+from dmlm.io.bounded import MAX_REPORT_BYTES, check_member, read_at_most, read_file
 
 ARCHIVE: Final = "NLMCXR_reports.tgz"
 FOLDER: Final = "ecgen-radiology"
@@ -98,12 +99,12 @@ def parse_report(data: bytes, name: str) -> OpenIReport:
     """
     try:
         tree = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also encodings that nobody knows
         msg = f"{name}: damaged or no XML ({error}); unpack the reports again"
         raise DatasetFormatError(msg) from error
     identifier = tree.find("uId")
     number = "" if identifier is None else identifier.get("id", "").removeprefix("CXR")
-    if not number.isdigit():
+    if not re.fullmatch("[0-9]{1,9}", number):
         msg = (
             f"{name}: not a report of this collection (no uId such as CXR1); keep only the collection's XML files there"
         )
@@ -132,14 +133,18 @@ def _files(place: Path) -> Iterator[tuple[str, bytes]]:
     if place.is_dir():
         for path in sorted(place.glob("*.xml")):
             if _XML.match(path.name):
-                yield str(path), path.read_bytes()
+                yield str(path), read_file(path, MAX_REPORT_BYTES)
         return
     try:
         with tarfile.open(place, "r|*") as archive:
             for member in archive:
+                check_member(place, member.name)
                 inside = archive.extractfile(member) if _XML.match(Path(member.name).name) else None
                 if inside is not None:
-                    yield f"{place}:{member.name}", inside.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
+                    name = f"{place}:{member.name}"
+                    yield name, read_at_most(inside, MAX_REPORT_BYTES, name)
+    except DatasetFormatError:
+        raise
+    except Exception as error:  # damaged archives make tarfile and the decompressors raise almost anything
         msg = f"{place}: damaged, cut off or no archive ({error}); download it again"
         raise DatasetFormatError(msg) from error

@@ -47,8 +47,11 @@ def parse_runs(code: str, pixels: int) -> NDArray[np.int64]:
     if gaps.min() < 0 or lengths.min() < 1:
         msg = "RLE has a negative gap or a run without pixels; expected gaps from 0 and lengths from 1"
         raise DatasetFormatError(msg)
+    if numbers.max() > pixels:  # before any sum, which could overflow and come out small
+        msg = f"RLE has the number {int(numbers.max()):,}, past the end of an image of {pixels:,} pixels"
+        raise DatasetFormatError(msg)
     ends = np.cumsum(gaps + lengths)
-    if ends[-1] > pixels or ends.min() < 0:  # a sum that overflowed is negative
+    if ends[-1] > pixels:
         msg = f"RLE ends at pixel {int(ends[-1]):,}, past the end of an image of {pixels:,} pixels"
         raise DatasetFormatError(msg)
     return np.stack([ends - lengths, ends], axis=1)

@@ -8,10 +8,9 @@ column of text (several columns become the sections of one report, as in MIMIC's
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import os
 import re
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from dmlm.errors import DatasetFormatError, DatasetNotFoundError
+from dmlm.errors import DatasetFormatError, DatasetNotFoundError, DMLMError
+from dmlm.io.bounded import MAX_REPORT_BYTES, BoundedGzip, check_member, read_at_most, read_file
 from dmlm.reports.provenance import text_hash
 
 _MIMIC = re.compile(r"s(\d{7,9})")
@@ -100,8 +100,11 @@ class ReportFolder:
         if self.root.is_dir():
             return sum(1 for _ in _walk(self.root))
         if self.root.suffix == ".zip":
-            with zipfile.ZipFile(self.root) as archive:
-                return sum(_is_report(name) for name in archive.namelist())
+            try:
+                with zipfile.ZipFile(self.root) as archive:
+                    return sum(_is_report(name) for name in archive.namelist())
+            except (OSError, zipfile.BadZipFile):
+                return None  # reading says what is wrong
         return None
 
     def _all(self) -> Iterator[RawReport]:
@@ -109,32 +112,40 @@ class ReportFolder:
         try:
             if self.root.is_dir():
                 for path in _walk(self.root):
-                    yield _read(path.relative_to(self.root).as_posix(), path.read_bytes())
+                    yield _read(path.relative_to(self.root).as_posix(), read_file(path, MAX_REPORT_BYTES))
             elif name.endswith(".zip"):
                 with zipfile.ZipFile(self.root) as archive:
-                    for member in filter(_is_report, archive.namelist()):
-                        yield _read(member, archive.read(member))
+                    for member in archive.namelist():
+                        check_member(self.root, member)
+                        if _is_report(member):
+                            with archive.open(member) as handle:
+                                yield _read(member, read_at_most(handle, MAX_REPORT_BYTES, f"{self.root}:{member}"))
             elif name.endswith((".tgz", ".tar", ".tar.gz")):
                 yield from self._tar()
             elif name.removesuffix(".gz").endswith((".csv", ".tsv")):
                 yield from self._table()
             else:
-                yield _read(self.root.name, self.root.read_bytes())
-        except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+                yield _read(self.root.name, read_file(self.root, MAX_REPORT_BYTES))
+        except DMLMError:
+            raise
+        except Exception as error:  # damaged archives make the decompressors raise almost anything
             msg = f"{self.root}: cannot be read ({error}); download it again, or unpack it and give the folder"
             raise DatasetFormatError(msg) from error
 
     def _tar(self) -> Iterator[RawReport]:
         with tarfile.open(self.root) as archive:
             for member in archive:
+                check_member(self.root, member.name)
                 handle = archive.extractfile(member) if member.isfile() and _is_report(member.name) else None
                 if handle is not None:
-                    yield _read(member.name, handle.read())
+                    yield _read(member.name, read_at_most(handle, MAX_REPORT_BYTES, f"{self.root}:{member.name}"))
 
     def _table(self) -> Iterator[RawReport]:
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-        opener = gzip.open if self.root.suffix == ".gz" else open
-        with opener(self.root, "rt", encoding="utf-8-sig", errors="replace", newline="") as handle:
+        csv.field_size_limit(MAX_REPORT_BYTES)
+        with (
+            BoundedGzip(self.root) if self.root.suffix == ".gz" else self.root.open("rb") as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", errors="replace", newline="") as handle,
+        ):
             rows = csv.DictReader(handle, delimiter="\t" if ".tsv" in self.root.name else ",")
             columns = rows.fieldnames or []
             name, texts = self._columns(columns)
@@ -206,7 +217,7 @@ def _open_i(stem: str, data: bytes) -> RawReport:
     """Read an XML file of Open-i: its labelled parts as sections; a file of another form is flagged."""
     try:
         tree = ElementTree.fromstring(data)
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, LookupError, ValueError):  # also encodings that nobody knows
         return RawReport(stem, "", ("damaged_file",))
     uid = tree.find("uId")
     parts = [(node.get("Label") or "", "".join(node.itertext()).strip()) for node in tree.iter("AbstractText")]

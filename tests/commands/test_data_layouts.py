@@ -164,7 +164,7 @@ def test_splits_finds_contamination_and_says_so_in_its_status(roots, capsys):
         (["synthesize", "rsna"], "give the folder to write to once"),
         (["synthesize", "rsna", "{new}", "--patients", "2"], "at least 3"),
         (["synthesize", "rsna", "{new}", "--workers", "2"], "belong to phantoms"),
-        (["synthesize", "rsna", "{new}", "--image-size", "8"], "--image-size must be at least 32"),
+        (["synthesize", "rsna", "{new}", "--image-size", "8"], "--image-size must be 32 to 4096"),
         (["docter", "{rsna}"], "did you mean 'doctor'"),
     ],
 )

@@ -67,7 +67,7 @@ def refuse(bad: Bad, capsys: pytest.CaptureFixture[str], base: Path | None = Non
     if show:  # to read the whole table's messages in one place
         with Path(show).open("a", encoding="utf-8") as file:
             file.write(f"{bad.name}\n    {bad.command[:160]}\n    {errors.strip()[-600:]}\n")
-    assert status == 2, errors
+    assert status == 2, f"status {status}: {errors}"
     assert "Traceback" not in errors
     assert len(lines) == 1, errors
     assert errors.rstrip().endswith(lines[0])  # the last thing that is said
