@@ -17,7 +17,7 @@ CASES = (
     Bad("data: verb far from all", "data qqq", "expected prepare, doctor"),
     Bad("doctor: no folder", "data doctor", "ROOT"),
     Bad("doctor: folder is not there", "data doctor nowhere", "nowhere: no such folder"),
-    Bad("doctor: a file", "data doctor f", "f: no such folder", text("f", "x")),
+    Bad("doctor: a file", "data doctor f", "f: is a file", text("f", "x")),
     Bad("doctor: unknown option", "data doctor . --quik", "--quik"),
     Bad("doctor: unknown data set", "data doctor . --dataset rsnaa", "did you mean 'rsna'?"),
     Bad("doctor: nothing known in it", "data doctor .", "holds no data set that dmlm knows"),
