@@ -30,6 +30,8 @@ class ManifestDataModule(ChestXrayDataModule):
         split_column: Column with ``train``, ``val`` or ``test``; where absent, splits are drawn by patient.
         patient_column: Column with the patient; where absent, every study counts as a patient of its own.
         study_column: Column with the study; where absent or blank, the image's path stands for it.
+        unseen_column: Column with 1 where a study shows what training never does, for
+            :class:`dmlm.tasks.UncertaintyModule`; such studies may be in the test split only.
         label_columns: One column per label with 1 (present), 0 (absent), -1 (uncertain) or blank (unknown).
         label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
         label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
@@ -70,6 +72,7 @@ class ManifestDataModule(ChestXrayDataModule):
         split_column: str | None = "split",
         patient_column: str | None = "patient_id",
         study_column: str | None = "study_id",
+        unseen_column: str | None = None,
         label_columns: list[str] | None = None,
         label_column: str | None = None,
         label_names: list[str] | None = None,
@@ -113,6 +116,7 @@ class ManifestDataModule(ChestXrayDataModule):
             split_column=split_column,
             patient_column=patient_column,
             study_column=study_column,
+            unseen_column=unseen_column,
             label_columns=tuple(label_columns or ()),
             label_column=label_column,
             label_names=tuple(label_names or ()),

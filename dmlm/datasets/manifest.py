@@ -65,6 +65,8 @@ class ManifestDataset(ChestXrayDataset):
         self._mask_names = manifest.mask_names
         self.source = str(manifest.path)
         self._rows = manifest.split(split)
+        self.unseen = np.array([row.unseen for row in self._rows]) if manifest.marks_unseen else None
+        """Which samples show what training never does, bool ``[N]``; None where the CSV does not say."""
         if not self._rows:
             msg = f"{manifest.path}: no row belongs to the split '{split}'; check the split column, or 'ratios'"
             raise DatasetFormatError(msg)

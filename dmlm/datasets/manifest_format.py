@@ -23,6 +23,8 @@ class ManifestFormat:
             splits are drawn by patient.
         patient_column: Patient; where absent, every study counts as a patient of its own.
         study_column: Study; where absent or blank, the image's path stands for it.
+        unseen_column: 1 where a study shows what training never does, for :class:`dmlm.tasks.UncertaintyModule`; such
+            studies may be in the test split only.
         label_columns: One column per label with 1 (present), 0 (absent), -1 (uncertain) or blank (unknown).
         label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
         label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
@@ -47,6 +49,7 @@ class ManifestFormat:
     split_column: str | None = "split"
     patient_column: str | None = "patient_id"
     study_column: str | None = "study_id"
+    unseen_column: str | None = None
     label_columns: tuple[str, ...] = ()
     label_column: str | None = None
     label_names: tuple[str, ...] = ()

@@ -36,6 +36,7 @@ class ManifestRow(NamedTuple):
     study_id: str
     labels: tuple[float, ...]
     masks: tuple[str, ...] = ()
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class Manifest:
         label_names: Names of the labels, in the order of each row's ``labels``.
         rows: Usable rows, in the order of the file.
         mask_names: Names of the masks, in the order of each row's ``masks``.
+        marks_unseen: Whether the file says which studies show what training never does.
     """
 
     path: Path
     label_names: tuple[str, ...]
     rows: tuple[ManifestRow, ...]
     mask_names: tuple[str, ...] = ()
+    marks_unseen: bool = False
 
     def split(self, name: Split) -> list[ManifestRow]:
         """Return the rows of one split, in the order of the file."""
@@ -99,7 +102,8 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
         rows = _with_drawn_splits(path, rows, form)
     elif not form.allow_leaks:
         check_leaks(str(path), ((row.patient_id, row.split, row.line) for row in rows))
-    return Manifest(path, names, tuple(rows), tuple(form.mask_names or form.mask_columns))
+    mask_names = tuple(form.mask_names or form.mask_columns)
+    return Manifest(path, names, tuple(rows), mask_names, marks_unseen=columns["unseen_column"] is not None)
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -144,7 +148,7 @@ def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, s
     columns: dict[str, str | None] = {}
     required = [("label_columns", name) for name in form.all_label_columns] + [("where", name) for name in form.where]
     required += [("mask_columns", name) for name in form.mask_columns]
-    for option in ("image_column", "text_column", "split_column", "patient_column", "study_column"):
+    for option in ("image_column", "text_column", "split_column", "patient_column", "study_column", "unseen_column"):
         name = getattr(form, option)
         needed = option == "image_column" or (option == "text_column" and not (form.has_labels or form.mask_columns))
         columns[option] = name if name in header else None
@@ -195,7 +199,12 @@ def _row(
         problems.add(f"unknown split (expected {', '.join(SPLITS)})", line, f"'{cell('split_column')}'")
     if not patient:
         problems.add(f"empty patient (column '{columns['patient_column']}')", line)
-    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, (), masks)
+    unseen = cell("unseen_column")
+    if unseen not in ("", "0", "1"):
+        problems.add(f"column '{form.unseen_column}' must hold 1, 0 or blank", line, f"'{unseen}'")
+    elif unseen == "1" and split != "test":
+        problems.add(f"column '{form.unseen_column}' marks a study outside the test split", line, f"'{split}'")
+    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, (), masks, unseen == "1")
 
 
 def _check_rows(rows: Sequence[ManifestRow], form: ManifestFormat, problems: Problems) -> None:

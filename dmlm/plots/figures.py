@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _GREY, _LIGHT = "#1f5a94", "#8a8a8a", "#d5dde6"
-_CYCLE = ("#1f5a94", "#c8571b", "#2e8b57", "#8a4fa3", "#7a5c2e", "#c23b6b")  # told apart by dashes as well
-_DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
+CYCLE = ("#1f5a94", "#c8571b", "#2e8b57", "#8a4fa3", "#7a5c2e", "#c23b6b")  # told apart by dashes as well
+DASHES: tuple[Literal["-", "--", "-.", ":"], ...] = ("-", "--", "-.", ":")
 SMALL_SIZE, TEXT_SIZE = 7.5, 9.0
 
 
@@ -139,11 +139,11 @@ def risk_coverage_figure(uncertainties: Mapping[str, npt.ArrayLike], errors: npt
         raise MismatchError(msg)
     figure = new_figure(5.6, 3.6)
     axes = figure.add_subplot()
-    _dress(axes)
+    dress(axes)
     for index, (name, uncertainty) in enumerate(uncertainties.items()):
         curve = risk_coverage(uncertainty, loss)
-        (line,) = axes.plot(curve.coverage, curve.risk, linewidth=1.5, linestyle=_DASHES[index % len(_DASHES)])
-        line.set_color(_CYCLE[index % len(_CYCLE)])
+        (line,) = axes.plot(curve.coverage, curve.risk, linewidth=1.5, linestyle=DASHES[index % len(DASHES)])
+        line.set_color(CYCLE[index % len(CYCLE)])
         line.set_label(f"{name} (AURC {aurc(uncertainty, loss):.3f})")
     best = risk_coverage(loss, loss)
     useless = f"no information (AURC {loss.mean():.3f})"
@@ -203,7 +203,7 @@ def _panels(names: Sequence[str], x_label: str, y_label: str) -> tuple[Figure, l
     panels = []
     for index, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, index + 1)
-        _dress(axes)
+        dress(axes)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
@@ -215,7 +215,8 @@ def _panels(names: Sequence[str], x_label: str, y_label: str) -> tuple[Figure, l
     return figure, panels
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
+    """Give axes the look of all our figures: no frame, a light grid, small numbers."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=SMALL_SIZE, length=2.5)
     axes.grid(color="#ececec", linewidth=0.6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dmlm.errors import ConfigError
-from dmlm.reproduce import paper_tables, radiographs
+from dmlm.reproduce import paper_tables, radiographs, uncertainty
 from dmlm.reproduce.plan import Plan, join
 from dmlm.reproduce.scale import Scale
 
@@ -16,6 +16,7 @@ PLANS: dict[str, Callable[[Scale], Plan]] = {
     "table4": paper_tables.table4,
     "table5": paper_tables.table5,
     "radiographs": radiographs.radiographs,
+    "uncertainty": uncertainty.uncertainty,
 }
 """What can be reproduced."""
 
@@ -27,7 +28,7 @@ def make_plan(names: list[str], scale: Scale) -> Plan:
     """Plan of one or several tables.
 
     Args:
-        names: Keys of :data:`PLANS`, or ``all``.
+        names: Keys of :data:`PLANS`, or ``all`` (:data:`PAPER`).
         scale: Size of the reproduction.
 
     Raises:

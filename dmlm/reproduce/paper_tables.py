@@ -165,7 +165,7 @@ def _zero_shot(scale: Scale, key: str, title: str, sources: Mapping[str, Source]
 
 
 def pretraining(scale: Scale) -> Run:
-    """Pre-training of the D-MLM rows."""
+    """Return the run that pre-trains the encoder of all D-MLM rows."""
     batch = 64 if scale.budget == "paper" else 32
     config = {
         "seed_everything": 0,

@@ -7,6 +7,7 @@ from dmlm.tasks.grading import EdemaGradingModule
 from dmlm.tasks.optim import OptimConfig
 from dmlm.tasks.pretrain import DMLMPretrainModule
 from dmlm.tasks.segmentation import SegmentationModule
+from dmlm.tasks.uncertainty import UncertaintyModule
 from dmlm.tasks.zero_shot import ZeroShotModule
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
 
@@ -17,6 +18,7 @@ __all__ = [
     "OptimConfig",
     "SegmentationModule",
     "TaskModule",
+    "UncertaintyModule",
     "ZeroShotConfig",
     "ZeroShotModule",
     "load_finetuned",

@@ -155,7 +155,7 @@ def load_predictor(
             raise CheckpointError(msg)
         return MaskPredictor(task) if isinstance(task, SegmentationModule) else LabelPredictor(task)
     if isinstance(task, ZeroShotTask):
-        thresholds = _thresholds(Path(path))
+        thresholds = thresholds_of_run(Path(path))
         names = tuple(findings or task.zero_shot.findings or thresholds)
         if not names:
             msg = f"{path}: which findings? name them, e.g. --findings Edema 'Pleural Effusion'"
@@ -165,8 +165,8 @@ def load_predictor(
     raise CheckpointError(msg)
 
 
-def _thresholds(path: Path) -> dict[str, float]:
-    """Thresholds on the probability that a run's validation chose, by finding."""
+def thresholds_of_run(path: Path) -> dict[str, float]:
+    """Thresholds on the probability that a run's validation chose, by finding; {} without its ``metrics.json``."""
     for folder in (path.parent, path.parent.parent):
         try:
             metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

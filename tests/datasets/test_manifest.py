@@ -345,3 +345,16 @@ def test_real_radiographs_are_read():
         assert sample["image"].shape == (1, 96, 96)
         assert sample["image"].float().std() > 10
         assert 20 < sample["image"].float().mean() < 235
+
+
+def test_unseen_studies_are_marked_and_stay_out_of_training(tmp_path):
+    header, mark = [*HEADER, "odd"], ManifestFormat(label_columns=("Edema", "Effusion"), unseen_column="odd")
+    rows = [[*row, "1" if row[2] == "test" else ""] for row in ROWS[:3]]
+    rows += [["img/3.png", "Clear.", "test", "p3", "s3", "1", "", "1"], [*ROWS[4], "0"]]
+    manifest = read_manifest(write_csv(tmp_path, header, rows), mark)
+    assert ManifestDataset(manifest, "test", 32).unseen.tolist() == [True]
+    assert not ManifestDataset(manifest, "train", 32).unseen.any()
+    assert ManifestDataset(read_manifest(tmp_path / "data.csv", NUMERIC), "test", 32).unseen is None
+    rows[0][-1], rows[1][-1] = "1", "maybe"
+    with pytest.raises(DatasetFormatError, match=r"outside the test split.*line 2.*must hold 1, 0 or blank.*line 3"):
+        read_manifest(write_csv(tmp_path, header, rows), mark)
