@@ -25,7 +25,14 @@ _LAZY = {
     "from_hub": "dmlm.models.hub",
     "push_to_hub": "dmlm.models.hub",
 }
-_TASKS = ("ClassificationModule", "DMLMPretrainModule", "EdemaGradingModule", "SegmentationModule", "UncertaintyModule", "ZeroShotModule")
+_TASKS = (
+    "ClassificationModule",
+    "DMLMPretrainModule",
+    "EdemaGradingModule",
+    "SegmentationModule",
+    "UncertaintyModule",
+    "ZeroShotModule",
+)
 
 __all__ = [
     "ClassifierHead",
