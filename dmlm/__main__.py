@@ -13,7 +13,7 @@ from dmlm import __version__
 from dmlm.errors import ConfigError, DMLMError, system_error
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
-COMMANDS = ("data", "reports", "reproduce", "export")
+COMMANDS = ("data", "reports", "reproduce", "export", "plan")
 VERBS = (*TRAINER_VERBS, *COMMANDS)
 
 HELP = """\
@@ -31,7 +31,8 @@ Prepare:
   data       prepare, check and synthesize data sets (dmlm data --help)
   reports    structure free-text reports: build, show, stats, check (dmlm reports --help)
 
-Reproduce:
+Plan and reproduce:
+  plan       hours, memory and bottleneck of a pre-training on GPUs that you name (dmlm plan --help)
   reproduce  run or resume what the paper's tables need, and write them (dmlm reproduce --help)
   export     take the encoder out of a checkpoint: a folder with a model card, ONNX (dmlm export --help)
 

@@ -28,6 +28,7 @@ def imported_after(statement, *names):
         "import dmlm.reports",
         "import dmlm.io.atomic, dmlm.io.checkpoints",
         "import dmlm.commands.data",
+        "from dmlm.__main__ import main; main(['plan', '--gpus', 'V100', '--images', '1000'])",
     ],
 )
 def test_no_torch(statement):

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import lightning
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -16,6 +17,7 @@ from dmlm.cli.arguments import CommandLine
 from dmlm.cli.checkpoint import CheckpointSource, class_of
 from dmlm.cli.hardware import check_hardware
 from dmlm.cli.parser import DMLMArgumentParser, own_error, root_error
+from dmlm.cli.profiling import StepProfiler
 from dmlm.cli.saving import RunRecord
 from dmlm.datamodules.base import ChestXrayDataModule
 from dmlm.errors import ConfigError, DMLMError
@@ -31,6 +33,10 @@ _CKPT_HELP = (
     "Checkpoint to resume (fit) or to evaluate; it also supplies the model's and the data's configuration; flags win. "
     "A new run from a pre-trained encoder is not --ckpt but --model.encoder dmlm.models.from_pretrained "
     "--model.encoder.path PATH."
+)
+_PROFILE_HELP = (
+    "Record five training steps and write where their time goes into the run folder: profile.txt, and "
+    "profile_trace.json for chrome://tracing or ui.perfetto.dev."
 )
 
 
@@ -71,13 +77,15 @@ class DMLMCLI(LightningCLI):
         return super().init_parser(**{"prog": "dmlm", "allow_abbrev": False, "dump_header": header, **kwargs})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--ckpt`` and ``--test_after_fit``."""
+        """Add ``--ckpt``, ``--test_after_fit`` and ``--profile``."""
         parser.add_argument("--ckpt", type=str | None, default=None, metavar="PATH", help=_CKPT_HELP)
         # every verb accepts it, so that `dmlm test --config RUN/config.yaml` works with what fit wrote
         shown = (
             "After fit, test the best weights if there is a test set." if parser.description == _VERBS["fit"] else None
         )
         parser.add_argument("--test_after_fit", type=bool, default=True, help=shown or argparse.SUPPRESS)
+        shown = _PROFILE_HELP if parser.description == _VERBS["fit"] else None
+        parser.add_argument("--profile", action="store_true", help=shown or argparse.SUPPRESS)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, with ``--ckpt`` between configuration files and flags.
@@ -125,6 +133,19 @@ class DMLMCLI(LightningCLI):
             super().instantiate_classes()
         except (ValueError, TypeError) as error:
             raise own_error(error) or root_error(error) from None
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:  # noqa: ANN401 - as in Lightning
+        """Build the trainer, with a profiler for ``fit --profile``.
+
+        Raises:
+            ConfigError: If the configuration names another profiler, too.
+        """
+        if self.subcommand == "fit" and self.config["fit"]["profile"]:
+            if self.config["fit"]["trainer"]["profiler"] is not None:
+                msg = "--profile and trainer.profiler exclude each other: leave one of them out"
+                raise ConfigError(msg)
+            kwargs["profiler"] = StepProfiler()
+        return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
         """Load the encoder of a checkpoint of another task."""

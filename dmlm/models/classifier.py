@@ -61,7 +61,7 @@ def image_features(encoder: ProbabilisticEncoder, images: Tensor, kind: FeatureK
     """
     if kind == "pooled":
         return encoder.image(images).pooled  # type: ignore[no-any-return]
-    return gaussian_features(encoder.encode_image(images).at(0), kind)
+    return gaussian_features(encoder.image_global(images), kind)
 
 
 def gaussian_features(image: Gaussian, kind: FeatureKind, point: Tensor | None = None) -> Tensor:

@@ -51,33 +51,51 @@ class ProbabilisticEncoder(Configurable, nn.Module):
             for width in (image.feature_dim, text.feature_dim)
         )
 
-    def encode_image(self, images: Tensor, mask: Tensor | None = None) -> Gaussian:
+    def encode_image(self, images: Tensor, mask: Tensor | None = None, index: Tensor | None = None) -> Gaussian:
         """Encode images.
 
         Args:
             images: uint8 ``(B, 1, H, W)``.
             mask: bool ``(B, N)``, True where a patch is hidden, equally many in every row; None shows all.
+            index: int64 ``(B, Q)``, elements whose distributions are wanted (0 is the image, patches follow); None
+                means all. The tower reads everything, the head computes what is wanted.
 
         Returns:
-            Gaussian of float32 ``(B, 1 + K, D)`` over the image and its ``K`` visible patches in row-major order.
+            Gaussian of float32 ``(B, 1 + K, D)`` over the image and its ``K`` visible patches in row-major order, or
+            ``(B, Q, D)``.
         """
         features = self.image(images, mask)
         sequence = torch.cat([features.pooled.unsqueeze(1), features.patches], dim=1)
-        return self.image_head(sequence)  # type: ignore[no-any-return]
+        return self.image_head(sequence, index=index)  # type: ignore[no-any-return]
 
-    def encode_text(self, texts: TokenBatch | Sequence[ReportText | str], mask: Tensor | None = None) -> Gaussian:
+    def encode_text(
+        self,
+        texts: TokenBatch | Sequence[ReportText | str],
+        mask: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Gaussian:
         """Encode texts.
 
         Args:
             texts: Tokens on the encoder's device, or texts to tokenise.
             mask: bool ``(B, L)``, True where the mask token replaces the token; only with tokens.
+            index: int64 ``(B, Q)``, positions whose distributions are wanted (0 is the text); None means all.
 
         Returns:
-            Gaussian of float32 ``(B, L, D)``; what stands at padding has no meaning.
+            Gaussian of float32 ``(B, L, D)``, or ``(B, Q, D)``; what stands at padding has no meaning.
         """
         tokens = texts if isinstance(texts, TokenBatch) else self.tokenize(texts).to(self.device)
         features = self.text(tokens, mask)
-        return self.text_head(features.tokens, tokens.valid)  # type: ignore[no-any-return]
+        return self.text_head(features.tokens, tokens.valid, index)  # type: ignore[no-any-return]
+
+    def image_global(self, images: Tensor) -> Gaussian:
+        """Distributions of whole images, ``(B, D)``: element 0 of :meth:`encode_image` without computing the others."""
+        return self.encode_image(images, index=_first(images)).at(0)
+
+    def text_global(self, texts: TokenBatch | Sequence[ReportText | str]) -> Gaussian:
+        """Distributions of whole texts, ``(B, D)``: element 0 of :meth:`encode_text` without computing the others."""
+        tokens = texts if isinstance(texts, TokenBatch) else self.tokenize(texts).to(self.device)
+        return self.encode_text(tokens, index=_first(tokens.input_ids)).at(0)
 
     def tokenize(self, texts: Sequence[ReportText | str]) -> TokenBatch:
         """Turn texts into tokens on the CPU."""
@@ -87,3 +105,7 @@ class ProbabilisticEncoder(Configurable, nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.parameters()).device
+
+
+def _first(batch: Tensor) -> Tensor:
+    return torch.zeros(len(batch), 1, dtype=torch.int64, device=batch.device)

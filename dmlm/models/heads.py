@@ -78,17 +78,19 @@ class GaussianHead(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.constant_(self.logvar_out.bias, unbound_logvar(logvar_init, low, high))
 
-    def forward(self, features: Tensor, valid: Tensor | None = None) -> Gaussian:
+    def forward(self, features: Tensor, valid: Tensor | None = None, index: Tensor | None = None) -> Gaussian:
         """Compute the distributions.
 
         Args:
             features: ``(B, L, in_dim)``.
             valid: bool ``(B, L)``, False at padding; None means all valid. Padding is not attended to.
+            index: int64 ``(B, Q)``, positions whose distributions are wanted; None means all. The others are not
+                computed (an ``attn`` head still reads them).
 
         Returns:
-            Gaussian of float32 ``(B, L, D)``.
+            Gaussian of float32 ``(B, L, D)``, or ``(B, Q, D)``.
         """
-        mean, logvar = self._before_norm(features, valid)
+        mean, logvar = self._before_norm(features, valid, index)
         with torch.autocast(features.device.type, enabled=False):
             mean = mean.float()
             if self.norm_mean:
@@ -109,23 +111,38 @@ class GaussianHead(nn.Module):
         last: Any = self.mean_out if self.kind == "mlp" else self.mean_mlp[-1]
         last.bias -= self._before_norm(features, valid)[0][:, 0].mean(0)
 
-    def _before_norm(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _before_norm(
+        self, features: Tensor, valid: Tensor | None, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if self.kind == "attn":
-            return self._attend(features, valid)
-        hidden = self.trunk(features)
+            return self._attend(features, valid, index)
+        hidden = self.trunk(features if index is None else gather_rows(features, index))
         return self.mean_out(hidden), self.logvar_out(hidden)
 
-    def _attend(self, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        batch, length, _ = features.shape
-        qkv = self.qkv(self.inner(features)).reshape(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def _attend(self, features: Tensor, valid: Tensor | None, index: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden, heads = self.inner(features), (len(features), -1, self.num_heads, self.dim // self.num_heads)
+        if index is None:
+            parts = self.qkv(hidden).chunk(3, dim=-1)
+        else:  # queries at the wanted positions only
+            features = gather_rows(features, index)
+            sizes = [self.dim, 2 * self.dim]
+            (to_query, to_rest), (query_bias, rest_bias) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
+            query = F.linear(gather_rows(hidden, index), to_query, query_bias)
+            parts = (query, *F.linear(hidden, to_rest, rest_bias).chunk(2, dim=-1))
+        query, key, value = (part.reshape(heads).transpose(1, 2) for part in parts)
         mask = None if valid is None else valid[:, None, None, :]
-        attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], attn_mask=mask)
-        half = self.num_heads // 2
-        mean_heads = attended[:, :half].transpose(1, 2).reshape(batch, length, self.dim // 2)
-        logvar_heads = attended[:, half:].transpose(1, 2).reshape(batch, length, self.dim // 2)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mean_heads, logvar_heads = (
+            part.transpose(1, 2).flatten(2) for part in attended.split(self.num_heads // 2, dim=1)
+        )
         mean = self.skip(features) + self.mean_out(mean_heads)
         logvar = self.logvar_out(logvar_heads)
         return mean + self.mean_mlp(mean), logvar + self.logvar_mlp(logvar)
+
+
+def gather_rows(elements: Tensor, index: Tensor) -> Tensor:
+    """Select positions of each sequence: ``(B, L, F)`` and int64 ``(B, Q)`` give ``(B, Q, F)``."""
+    return elements.gather(1, index.unsqueeze(-1).expand(-1, -1, elements.shape[-1]))
 
 
 def _mlp(dim: int, out_dim: int) -> nn.Sequential:

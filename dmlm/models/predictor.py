@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dmlm._config import Configurable
 from dmlm.distributions import Gaussian, bound_logvar, unbound_logvar
 from dmlm.errors import ConfigError
+from dmlm.models.image import run_blocks
 
 Context = Literal["mean", "sample"]
 
@@ -33,6 +34,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         share_directions: One stack of blocks for both directions.
         logvar_init: Predicted log-variance at the start.
         logvar_range: Bounds of the predicted log-variance.
+        gradient_checkpointing: Compute the inside of each block again in the backward pass instead of keeping it.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         share_directions: bool = False,
         logvar_init: float = -3.0,
         logvar_range: tuple[float, float] = (-6.0, 2.0),
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if width % 4 or width % num_heads:
@@ -54,12 +57,9 @@ class CrossModalPredictor(Configurable, nn.Module):
             msg = f"context must be mean or sample, got '{context}'"
             raise ConfigError(msg)
         self.embed_dim, self.width, self.context = embed_dim, width, context
-        self.image = _Direction(embed_dim, width, depth, num_heads, logvar_init, logvar_range)
-        self.text = (
-            self.image
-            if share_directions
-            else _Direction(embed_dim, width, depth, num_heads, logvar_init, logvar_range)
-        )
+        shape = (embed_dim, width, depth, num_heads, logvar_init, logvar_range, gradient_checkpointing)
+        self.image = _Direction(*shape)
+        self.text = self.image if share_directions else _Direction(*shape)
         self.image_in, self.text_in = nn.Linear(embed_dim, width), nn.Linear(embed_dim, width)
         self.image_query = nn.Parameter(torch.empty(width).normal_(std=0.02))
         self.type_embed = nn.Parameter(torch.empty(2, width).normal_(std=0.02))
@@ -150,8 +150,10 @@ class _Direction(nn.Module):
         num_heads: int,
         logvar_init: float,
         logvar_range: tuple[float, float],
+        gradient_checkpointing: bool,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.blocks = nn.ModuleList(_Block(width, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.mean, self.logvar = nn.Linear(width, embed_dim), nn.Linear(width, embed_dim)
@@ -160,9 +162,7 @@ class _Direction(nn.Module):
         nn.init.constant_(self.logvar.bias, unbound_logvar(logvar_init, *logvar_range))
 
     def forward(self, queries: Tensor, valid: Tensor, memory: Tensor, visible: Tensor) -> Gaussian:
-        for block in self.blocks:
-            queries = block(queries, valid, memory, visible)
-        hidden = self.norm(queries)
+        hidden = self.norm(run_blocks(self.blocks, queries, self.gradient_checkpointing, valid, memory, visible))
         low, high = self.logvar_range
         return Gaussian(self.mean(hidden).float(), bound_logvar(self.logvar(hidden), low, high))
 

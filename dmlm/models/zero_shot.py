@@ -38,9 +38,7 @@ def encode_prompts(encoder: ProbabilisticEncoder, findings: Sequence[str], templ
     shape = (len(templates), len(findings), -1)
     sides = []
     for side in (1, 2):
-        elements = encoder.encode_text(
-            [texts[c][t][side] for t in range(len(templates)) for c in range(len(findings))]
-        ).at(0)
+        elements = encoder.text_global([texts[c][t][side] for t in range(len(templates)) for c in range(len(findings))])
         sides.append(Gaussian(elements.mean.float().reshape(shape), elements.logvar.float().reshape(shape)))
     return Prompts(*sides)
 

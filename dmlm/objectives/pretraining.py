@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from dmlm.distributions import Gaussian, standard_normal_kl
 from dmlm.errors import ConfigError
@@ -98,30 +99,38 @@ class PretrainingObjective(nn.Module):
         """Align images with their text views and further statements."""
         facts, keys = views.text_facts, views.text_keys
         if views.statements is not None:
-            further = encoder.encode_text(views.statements.tokens).at(0)
+            with record_function("dmlm: encode text"):
+                further = encoder.text_global(views.statements.tokens)
             text = Gaussian(*(torch.cat([a, b[views.statements.rows]]) for a, b in zip(text, further, strict=True)))
             facts = torch.cat([facts, views.statements.facts])
             keys = torch.cat([keys, views.statements.keys])
-        loss: Tensor = self.alignment(image, text, views.report_facts, facts, keys)
+        with record_function("dmlm: losses"):
+            loss: Tensor = self.alignment(image, text, views.report_facts, facts, keys)
         return loss
 
     def _encode(
         self, encoder: ProbabilisticEncoder, views: Views, full: bool, masked: bool
     ) -> tuple[Encoded | None, Encoded | None]:
-        """Encode the views that are needed; both views of the texts go through the tower as one batch."""
+        """Encode the views that are needed; both views of the texts go through the tower as one batch.
+
+        Without masked prediction only the global elements are read, so only they are computed.
+        """
         tokens, mask = views.tokens, views.text_mask
-        image_full = encoder.encode_image(views.images) if full else None
-        image_masked = encoder.encode_image(views.images, views.image_mask) if masked else None
-        if full and masked:
-            both = encoder.encode_text(_doubled(tokens), torch.cat([torch.zeros_like(mask), mask]))
-            halves = [
-                Gaussian(*(part[half] for part in both)) for half in (slice(len(tokens)), slice(len(tokens), None))
-            ]
-            text_full, text_masked = halves[0], halves[1]
-        elif full:
-            text_full = encoder.encode_text(tokens)
-        else:
-            text_masked = encoder.encode_text(tokens, mask)
+        first = None if masked else torch.zeros(len(tokens), 1, dtype=torch.int64, device=mask.device)
+        with record_function("dmlm: encode image"):
+            image_full = encoder.encode_image(views.images, index=first) if full else None
+            image_masked = encoder.encode_image(views.images, views.image_mask) if masked else None
+        with record_function("dmlm: encode text"):
+            if full and masked:
+                both = encoder.encode_text(_doubled(tokens), torch.cat([torch.zeros_like(mask), mask]))
+                halves = [
+                    Gaussian(*(part[half] for part in both)) for half in (slice(len(tokens)), slice(len(tokens), None))
+                ]
+                text_full, text_masked = halves[0], halves[1]
+            elif full:
+                text_full = encoder.encode_text(tokens, index=first)
+            else:
+                text_masked = encoder.encode_text(tokens, mask)
         return (
             Encoded(image_full, text_full) if image_full is not None else None,
             Encoded(image_masked, text_masked) if image_masked is not None else None,
@@ -137,19 +146,23 @@ class PretrainingObjective(nn.Module):
         parts: dict[str, Tensor],
     ) -> Tensor:
         config, grid = self.config, encoder.image.patch_grid
-        target = self._targets(views, full)
         valid = views.tokens.valid
         text_query, text_query_valid = positions_of(views.text_mask)
         visible, hidden = visible_indices(views.image_mask), visible_indices(~views.image_mask)
+        with record_function("dmlm: teacher"):
+            target = self._targets(views, full, hidden + 1, text_query)
         text_visible = valid & ~views.text_mask
         cross = config.conditioning == "cross_full" and full is not None
         other = full if cross and full is not None else masked
         loss = masked.image.mean.new_zeros(())
         if text_query.shape[1]:
-            predicted = predictor.predict_text(
-                text_query, text_query_valid, masked.text, text_visible, other.image, grid, None if cross else visible
-            )
-            parts["kl_text"] = self.masked(predicted, target.text.gather(text_query), text_query_valid)
+            places = None if cross else visible
+            with record_function("dmlm: predictor"):
+                predicted = predictor.predict_text(
+                    text_query, text_query_valid, masked.text, text_visible, other.image, grid, places
+                )
+            with record_function("dmlm: losses"):
+                parts["kl_text"] = self.masked(predicted, target.text, text_query_valid)
             loss = loss + config.text_weight * parts["kl_text"]
             parts["predicted_variance"] = predicted.variance.mean()
             if self.anchor is not None and config.token_anchor:
@@ -158,11 +171,12 @@ class PretrainingObjective(nn.Module):
                 loss = loss + config.token_anchor * parts["token_anchor"]
         if hidden.shape[1]:
             text_read = valid if cross else text_visible
-            predicted = predictor.predict_image(hidden, masked.image, visible, other.text, text_read, grid)
-            wanted = target.image.gather(hidden + 1)
-            parts["kl_image"] = self.masked(predicted, wanted, torch.ones_like(hidden, dtype=torch.bool))
+            with record_function("dmlm: predictor"):
+                predicted = predictor.predict_image(hidden, masked.image, visible, other.text, text_read, grid)
+            with record_function("dmlm: losses"):
+                parts["kl_image"] = self.masked(predicted, target.image, torch.ones_like(hidden, dtype=torch.bool))
             loss = loss + config.image_weight * parts["kl_image"]
-            parts["target_spread"] = spread(wanted.mean.flatten(0, 1))
+            parts["target_spread"] = spread(target.image.mean.flatten(0, 1))
             if self.anchor is not None and config.pixel_anchor:
                 parts["pixel_anchor"] = self.anchor.pixel_loss(predicted.mean, views.images, hidden, grid)
                 loss = loss + config.pixel_anchor * parts["pixel_anchor"]
@@ -174,17 +188,23 @@ class PretrainingObjective(nn.Module):
         reader = encoder if self.teacher.encoder is None else self.teacher.encoder
         return Encoded(reader.encode_image(images), reader.encode_text(tokens))
 
-    def _targets(self, views: Views, full: Encoded | None) -> Encoded:
-        if self.teacher.encoder is not None:
-            if views.targets is not None:
-                return views.targets
-            return self.encode_full(self.teacher.encoder, views.images, views.tokens)
-        if full is None:
+    def _targets(self, views: Views, full: Encoded | None, image_index: Tensor, text_index: Tensor) -> Encoded:
+        """True distributions of the masked elements; a teacher's heads compute no others."""
+        teacher = self.teacher.encoder
+        if teacher is not None and views.targets is None:
+            with torch.no_grad():
+                return Encoded(
+                    teacher.encode_image(views.images, index=image_index),
+                    teacher.encode_text(views.tokens, index=text_index),
+                )
+        every = full if teacher is None else views.targets
+        if every is None:
             msg = f"target={self.config.target} needs the full view, which was not encoded"
             raise ConfigError(msg)
+        wanted = Encoded(every.image.gather(image_index), every.text.gather(text_index))
         if self.config.target == "shared":
-            return full
-        return Encoded(full.image.detach(), full.text.detach())
+            return wanted
+        return Encoded(wanted.image.detach(), wanted.text.detach())
 
     def _guard(self, image: Gaussian, text: Gaussian) -> Tensor:
         variance_only = self.config.masked_weight == 1

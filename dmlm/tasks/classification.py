@@ -223,7 +223,7 @@ class ClassificationModule(FineTuneModule):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             if self.features == "pooled":
                 return {"features": self.encoder.image(images).pooled, "gaussian": None}
-            gaussian = self.encoder.encode_image(images).at(0)
+            gaussian = self.encoder.image_global(images)
         return {"features": gaussian_features(gaussian, self.features), "gaussian": gaussian}
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> Any:  # noqa: ANN401

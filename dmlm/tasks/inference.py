@@ -87,7 +87,7 @@ class LabelPredictor:
             return _answers(rows["prob"], rows["mc_std"], rows["variance"], self.exclusive)
         if self._prompts is None:
             self._prompts = encode_prompts(self.task.encoder, self.names, self.task.zero_shot.templates)
-        image = self.task.encoder.encode_image(images).at(0)
+        image = self.task.encoder.image_global(images)
         distance: Distance = self.task.zero_shot_distance
         scale = self.task.zero_shot_scale
         score = zero_shot_scores(image, self._prompts, distance, "pair", scale).double().cpu().numpy()

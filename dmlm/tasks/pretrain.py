@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from torch.optim import Optimizer
+from torch.profiler import record_function
 
 from dmlm.errors import ConfigError
 from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker, text_patch_similarity
@@ -20,6 +21,8 @@ from dmlm.reports import TextViews, encode_facts
 from dmlm.tasks.optim import OptimConfig, configure
 from dmlm.tasks.zero_shot import ZeroShotTask
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
+
+CompilePart = Literal["nothing", "losses", "all"]
 
 
 class DMLMPretrainModule(ZeroShotTask):
@@ -42,11 +45,14 @@ class DMLMPretrainModule(ZeroShotTask):
         center_statements: Whether the text side starts with its origin in the middle of all statements that the
             knowledge can make. For texts from scratch: their statements share most words and would start as nearly
             one vector. Only a bias of the text head changes, once, before the first step of a new run.
+        compile: What goes through ``torch.compile`` in training: ``nothing``, the ``losses`` of masked prediction (many
+            small operations on large tensors become one), or ``all``: the towers, too. The first steps then take
+            seconds (losses) to minutes (all) longer; it needs a C++ compiler, or Triton on a GPU.
         min_spread: Floor of the spread of images, texts and targets below which they count as collapsed.
         seed: First part of the seed of every random draw.
 
     Raises:
-        ConfigError: If the predictor's width is not the encoder's.
+        ConfigError: If the predictor's width is not the encoder's, or ``compile`` is unknown.
     """
 
     monitor: ClassVar[str] = "val_auroc"
@@ -65,18 +71,22 @@ class DMLMPretrainModule(ZeroShotTask):
         collapse: CollapseAction = "warn",
         min_spread: float = 0.02,
         center_statements: bool = False,
+        compile: CompilePart = "nothing",  # noqa: A002 - the word that torch uses
         seed: int = 0,
     ) -> None:
         predictor = CrossModalPredictor(encoder.embed_dim) if predictor is None else predictor
         if predictor.embed_dim != encoder.embed_dim:
             msg = f"predictor.embed_dim ({predictor.embed_dim}) must be the encoder's embed_dim ({encoder.embed_dim})"
             raise ConfigError(msg)
+        if compile not in get_args(CompilePart):
+            msg = f"model.compile must be {', '.join(get_args(CompilePart))}; got '{compile}'"
+            raise ConfigError(msg)
         self._init_args["predictor"] = predictor  # so that a checkpoint says which predictor it holds
         super().__init__(encoder, predictor, zero_shot)
         self.image_masker = RandomMask() if image_masker is None else image_masker
         self.text_masker = TextMasker() if text_masker is None else text_masker
         self.views, self.optim_config, self.seed = views, optim, seed
-        self.center_statements = center_statements
+        self.center_statements, self.compile_part = center_statements, compile
         self.objective = PretrainingObjective(objective, encoder)
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
@@ -87,6 +97,17 @@ class DMLMPretrainModule(ZeroShotTask):
         if stage == "fit" and self.center_statements:
             center_statements(self.encoder, self.views.knowledge)
             self.objective.teacher.copy_from(self.encoder)
+
+    def on_fit_start(self) -> None:
+        """Compile what was asked for."""
+        super().on_fit_start()
+        if self.compile_part != "nothing":
+            self.objective.masked.compile(dynamic=True)
+        if self.compile_part == "all":
+            teacher = self.objective.teacher.encoder
+            for encoder in (self.encoder, *(() if teacher is None else (teacher,))):
+                encoder.image.compile()
+                encoder.text.compile(dynamic=True)
 
     @property
     def zero_shot_scale(self) -> float:
@@ -102,7 +123,8 @@ class DMLMPretrainModule(ZeroShotTask):
         """Compute the loss of one batch."""
         entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))  # dropout, sampled contexts
-        views = self.draw_views(batch, np.random.default_rng(entropy))
+        with record_function("dmlm: draw views"):
+            views = self.draw_views(batch, np.random.default_rng(entropy))
         step = self.objective(self.encoder, self.predictor, views, self.progress)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
@@ -196,7 +218,8 @@ class DMLMPretrainModule(ZeroShotTask):
         """Step, then let the teacher follow; a checkpoint between the two cannot be written."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         total = float(self.trainer.estimated_stepping_batches)
-        self.objective.teacher.update(self.encoder, (self.global_step + 1) / total)
+        with record_function("dmlm: teacher update"):
+            self.objective.teacher.update(self.encoder, (self.global_step + 1) / total)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
         """AdamW with the encoder's own rate, warm-up and cosine."""

@@ -122,7 +122,7 @@ def score_batch(
         distance: Distance of the result.
         scale: Scale of log-odds.
     """
-    image = encoder.encode_image(batch["image"]).at(0)
+    image = encoder.image_global(batch["image"])
     scores: dict[str, torch.Tensor] = {
         kind: zero_shot_scores(image, prompts, kind, "pair", scale) for kind in _DISTANCES
     }

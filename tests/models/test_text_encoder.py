@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dmlm._config import build
 from dmlm.errors import ConfigError, PretrainedWeightsError
 from dmlm.models import HFTextEncoder, TextEncoder
-from dmlm.models.text import length_groups
+from dmlm.models.length_groups import length_groups
 from dmlm.reports import render
 from dmlm.reports.schema import SECTIONS
 

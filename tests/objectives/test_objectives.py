@@ -298,7 +298,8 @@ def test_targets_carry_no_gradient() -> None:
         objective = PretrainingObjective(ObjectiveConfig(target=kind), encoder)
         views = example_views(encoder)
         full, _ = objective._encode(encoder, views, True, True)
-        assert objective._targets(views, full).text.mean.requires_grad is expected
+        places = torch.zeros(len(views.images), 1, dtype=torch.int64)
+        assert objective._targets(views, full, places, places).text.mean.requires_grad is expected
     assert predictor is not None
 
 

@@ -1,0 +1,120 @@
+"""Parameters, and the memory of one process, from shapes and measured bytes per element."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dmlm.planning.shapes import Shapes, Tower
+
+# Bytes that a layer keeps for its backward pass, per token and unit of width, under bf16 or fp16 autocast. Measured
+# with torch's saved-tensor hooks on the real layers (benchmarks/memory.py): attention without stored weights (SDPA), an
+# MLP of four times the width, no dropout.
+VIT_LAYER, BERT_LAYER, HEAD = 36.0, 40.0, 44.0
+QUERY, CONTEXT = 64.0, 14.0  # of a predictor block: its queries, and the elements that they read
+CHECKPOINT = 4.0  # the input of a layer, in float32
+_OVERHEAD = 0.8e9
+"""Context of CUDA, libraries, workspaces; bytes. An assumption."""
+
+
+class Memory(NamedTuple):
+    """Bytes of one process.
+
+    Args:
+        weights: Parameters in float32, and the half-precision copies that autocast makes of them.
+        gradients: In float32.
+        optimizer: Two moments in float32.
+        teacher: Its parameters in float32.
+        activations: What the backward pass needs of one batch.
+        overhead: Context and workspaces.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    teacher: float
+    activations: float
+    overhead: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(self)
+
+
+def parameters(shapes: Shapes) -> dict[str, int]:
+    """Count the parameters of image tower, text tower, heads and predictor."""
+    image, text, dim = shapes.image, shapes.text, shapes.embed_dim
+    sequence = shapes.patches + shapes.prefix
+    towers = {
+        "image": _layers(image)
+        + image.width * (shapes.patch_side**2 + 1)
+        + image.width * (sequence + shapes.prefix)
+        + 2 * image.width,
+        "text": _layers(text) + text.width * (shapes.vocabulary + shapes.positions + 2 + 2),
+    }
+    heads = sum(_head(shapes.head, width, dim) for width in (image.width, text.width))
+    return {**towers, "heads": heads, "predictor": _predictor(shapes)}
+
+
+def _layers(tower: Tower) -> int:
+    width, inner = tower.width, tower.inner
+    return tower.depth * (4 * width * (width + 1) + width * inner + inner + inner * width + width + 4 * width)
+
+
+def _head(kind: str, width: int, dim: int) -> int:
+    square = dim * (dim + 1)
+    if kind == "mlp":
+        return 2 * width + width * dim + dim + 2 * square
+    skip = 0 if width == dim else width * dim + dim
+    halves = 2 * (dim // 2 * dim + dim)
+    return width * dim + dim + 2 * dim + skip + 3 * square + halves + 2 * (2 * dim + 2 * square)
+
+
+def _predictor(shapes: Shapes) -> int:
+    width, inner, dim = shapes.predictor.width, shapes.predictor.inner, shapes.embed_dim
+    attention = width * (width + 1) * 4
+    block = 2 * attention + 4 * 2 * width + width * inner + inner + inner * width + width
+    one = shapes.predictor.depth * block + 2 * width + 2 * (width * dim + dim)
+    return (1 if shapes.shared_predictor else 2) * one + 2 * (dim * width + width) + 3 * width
+
+
+def activations(shapes: Shapes, tokens: float) -> float:
+    """Bytes per pair that the backward pass needs, for texts of ``tokens`` tokens."""
+    tokens = min(tokens, shapes.max_length)
+    hidden = round(shapes.image_mask * shapes.patches) if shapes.masked else 0
+    seen = [shapes.patches + shapes.prefix] if shapes.full_pass else []
+    seen += [shapes.patches + shapes.prefix - hidden] if shapes.masked else []
+    size = sum(_tower(shapes.image, VIT_LAYER, each) for each in seen)
+    size += len(seen) * _tower(shapes.text, BERT_LAYER, tokens)
+    read = [*seen, *[tokens] * len(seen)]
+    size += HEAD * shapes.embed_dim * sum(read)
+    if shapes.masked:
+        queries = hidden + shapes.text_mask * tokens
+        context = 2 * (shapes.patches + tokens)
+        keeps = (2 * CHECKPOINT, 0.0) if shapes.predictor.checkpointing else (QUERY, CONTEXT)
+        per_block = keeps[0] * queries + keeps[1] * context
+        size += shapes.predictor.width * (shapes.predictor.depth * per_block + CONTEXT * context)
+    return size
+
+
+def _tower(tower: Tower, per_layer: float, tokens: float) -> float:
+    if not tower.checkpointing:
+        return per_layer * tower.depth * tower.width * tokens
+    # every layer's input, and one layer that is being computed again
+    return (CHECKPOINT * tower.depth + per_layer) * tower.width * tokens
+
+
+def process_memory(shapes: Shapes, tokens: float, pairs: int, half: bool) -> Memory:
+    """Memory of a process that trains on ``pairs`` pairs a step.
+
+    Args:
+        shapes: What is trained.
+        tokens: Mean tokens of a text.
+        pairs: Pairs per process and step.
+        half: Whether under bf16 or fp16 autocast; in float32 activations count twice.
+    """
+    counts = parameters(shapes)
+    trained, encoder = sum(counts.values()), sum(counts.values()) - counts["predictor"]
+    kept = pairs * activations(shapes, tokens) * (1 if half else 2)
+    weights = (6.0 if half else 4.0) * trained
+    return Memory(weights, 4.0 * trained, 8.0 * trained, 4.0 * encoder * shapes.teacher, kept, _OVERHEAD)
