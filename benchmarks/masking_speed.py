@@ -42,32 +42,44 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    encoder = build_encoder(options.model, options.width, options.layers, options.size)
-    objective = PretrainingObjective(ObjectiveConfig(), encoder)
-    predictor = CrossModalPredictor(options.width, width=options.width // 2, depth=2, num_heads=4)
-    context, views = draw(encoder, options.batch, options.size)
-
-    def step() -> None:
-        objective(encoder, predictor, views).loss.backward()
-
-    whole = cpu_time(step)
-    print(f"step of {options.batch} pairs, {options.model}, {options.size} px: {1e3 * whole:.0f} ms of CPU time\n")
+    figures = measure(options.model, options.width, options.layers, options.size, options.batch)
+    step = figures["masking_step_ms"]
+    print(f"step of {options.batch} pairs, {options.model}, {options.size} px: {step:.0f} ms of CPU time\n")
     print("| strategy | warm, ms | share of the step | first, ms |\n|---|---|---|---|")
-    strategies: dict[str, Callable[[], ImageMasker]] = {
-        "random": RandomMask,
-        "mae": MAEMask,
-        "appearance": AppearanceMask,
-        "attention": AttentionMask,
-        "meijering": MeijeringMask,
-    }
-    for name, make in strategies.items():
+    for name in _STRATEGIES:
+        warm, first, share = (figures[f"masking_{name}_{end}"] for end in ("warm_ms", "first_ms", "share_of_step"))
+        print(f"| {name} | {warm:.2f} | {100 * share:.2f} % | {first:.2f} |")
+
+
+_STRATEGIES: dict[str, Callable[[], ImageMasker]] = {
+    "random": RandomMask,
+    "mae": MAEMask,
+    "appearance": AppearanceMask,
+    "attention": AttentionMask,
+    "meijering": MeijeringMask,
+}
+
+
+def measure(
+    model: str = "vit_small_patch16_224", width: int = 384, layers: int = 6, size: int = 224, batch: int = 16
+) -> dict[str, float]:
+    """Return milliseconds of a step and of each strategy, and the strategy's share of the step."""
+    torch.set_num_threads(1)
+    encoder = build_encoder(model, width, layers, size)
+    objective = PretrainingObjective(ObjectiveConfig(), encoder)
+    predictor = CrossModalPredictor(width, width=width // 2, depth=2, num_heads=4)
+    context, views = draw(encoder, batch, size)
+    whole = cpu_time(lambda: objective(encoder, predictor, views).loss.backward())
+    figures = {"masking_step_ms": 1e3 * whole}
+    for name, make in _STRATEGIES.items():
         masker = make()
         first = time.process_time()
         masker(context, torch.Generator().manual_seed(0))
         first = time.process_time() - first
         warm = cpu_time(lambda masker=masker: masker(context, torch.Generator().manual_seed(0)))  # type: ignore[misc]
-        print(f"| {name} | {1e3 * warm:.2f} | {100 * warm / whole:.2f} % | {1e3 * first:.2f} |")
+        figures |= {f"masking_{name}_warm_ms": 1e3 * warm, f"masking_{name}_first_ms": 1e3 * first}
+        figures[f"masking_{name}_share_of_step"] = warm / whole
+    return figures
 
 
 def cpu_time(call: Callable[[], object]) -> float:

@@ -41,25 +41,38 @@ def write(path: Path, studies: int) -> float:
     return size / studies
 
 
+def measure(studies: int = 2_000, workers: int = 1) -> dict[str, float]:
+    """Build, and return CPU seconds, milliseconds a report, what all of MIMIC would take, sizes and memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "mimic-cxr-reports.zip"
+        size = write(archive, studies)
+        command = ["dmlm", "reports", "build", str(archive), "--out", f"{folder}/out.jsonl", "--quiet"]
+        subprocess.run([sys.executable, "-m", *command, "--workers", str(workers)], check=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = used.ru_utime + used.ru_stime
+        written = (Path(folder) / "out.jsonl").stat().st_size / studies
+    return {
+        "reports_characters": size,
+        "reports_cpu_seconds": seconds,
+        "reports_ms_each": 1000 * seconds / studies,
+        "reports_mimic_cpu_minutes": seconds / studies * MIMIC_STUDIES / 60,
+        "reports_bytes_each": written,
+        "reports_peak_mib": used.ru_maxrss / 1024,
+    }
+
+
 def main() -> None:
     """Build, and print seconds, the time that all of MIMIC would take, and the most memory that a process held."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--studies", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "mimic-cxr-reports.zip"
-        size = write(archive, options.studies)
-        command = ["dmlm", "reports", "build", str(archive), "--out", f"{folder}/out.jsonl", "--quiet"]
-        subprocess.run([sys.executable, "-m", *command, "--workers", str(options.workers)], check=True)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = used.ru_utime + used.ru_stime
-        written = (Path(folder) / "out.jsonl").stat().st_size / options.studies
+    found = measure(options.studies, options.workers)
     print(
-        f"{options.studies} reports of {size:.0f} characters: {seconds:.1f} CPU s, "
-        f"{1000 * seconds / options.studies:.2f} ms each; {MIMIC_STUDIES} would take "
-        f"{seconds / options.studies * MIMIC_STUDIES / 60:.1f} CPU min; {written:.0f} bytes a record; "
-        f"most memory of a process {used.ru_maxrss / 1024:.0f} MiB"
+        f"{options.studies} reports of {found['reports_characters']:.0f} characters: "
+        f"{found['reports_cpu_seconds']:.1f} CPU s, {found['reports_ms_each']:.2f} ms each; {MIMIC_STUDIES} would take "
+        f"{found['reports_mimic_cpu_minutes']:.1f} CPU min; {found['reports_bytes_each']:.0f} bytes a record; "
+        f"most memory of a process {found['reports_peak_mib']:.0f} MiB"
     )
 
 

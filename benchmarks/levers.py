@@ -1,0 +1,298 @@
+"""Each way of doing less work alone, against doing without it: equal results, CPU time of one thread, in turn.
+
+``python -m benchmarks.levers`` prints the figures. Layers have the paper's widths; there are fewer of them, which
+changes no ratio of layers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.machine import best, one_thread
+from benchmarks.naive import _image
+from benchmarks.setting import DROPOUT, draw, tokens_of_length
+from dmlm.distributions import Gaussian, kl_divergence, pairwise_wasserstein2
+from dmlm.models import GaussianHead, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
+from dmlm.models.image import visible_indices
+from dmlm.models.length_groups import length_groups
+from dmlm.objectives import Teacher
+from dmlm.objectives.masked_prediction import MaskedPredictionLoss
+from dmlm.reports import TextViews
+
+BATCH, LAYERS, WIDTH = 8, 2, 768
+
+
+def measure(rounds: int = 3) -> dict[str, float]:
+    """Return how often quicker each lever is (``lever_*_x``), and for some the ideal."""
+    one_thread()
+    figures: dict[str, float] = {}
+    for part in (visible_only, text_groups, unique_sections, one_channel_stem, heads_where_read, loss_gathered, losses):
+        figures |= part(rounds)
+    return figures | distances(rounds) | optimizers(rounds) | checkpointing(rounds)
+
+
+def visible_only(rounds: int) -> dict[str, float]:
+    """ViT-B layers over visible patches only, against all of them with hidden ones masked out of attention."""
+    encoder = _encoder()
+    views = draw(encoder, BATCH)
+    figures = {}
+    for ratio in (0.3, 0.5, 0.75):
+        mask = torch.rand(BATCH, 196).argsort(1) < round(ratio * 196)
+
+        def ours(mask: Tensor = mask) -> Tensor:
+            return encoder.image(views.images, mask).patches
+
+        def usual(mask: Tensor = mask) -> Tensor:
+            # the tower of the naive step, without its head
+            head, encoder.image_head = encoder.image_head, _Plain()
+            try:
+                return _image(encoder, views.images, mask)
+            finally:
+                encoder.image_head = head
+
+        hidden = usual()[:, 1:].gather(1, visible_indices(mask)[..., None].expand(-1, -1, WIDTH))
+        assert torch.allclose(ours(), hidden, atol=1e-4)
+        times = best({"ours": _half(ours), "usual": _half(usual)}, rounds)
+        ideal = 197 / (197 - round(ratio * 196))
+        name = f"lever_visible_only_{round(100 * ratio)}"
+        figures |= {
+            f"{name}_x": times["usual"] / times["ours"],
+            f"{name}_of_ideal": times["usual"] / times["ours"] / ideal,
+        }
+    return figures
+
+
+def text_groups(rounds: int) -> dict[str, float]:
+    """BERT layers in groups of similar length, against padding to the batch's longest and to 512; batch of 32."""
+    text = _bert()
+    encoder = ProbabilisticEncoder(_vit(), text, WIDTH)
+    tokens = draw(encoder, 32, seed=1).tokens
+    padded = replace(
+        tokens,
+        lengths=(512,) * 32,
+        **{
+            name: nn.functional.pad(getattr(tokens, name), (0, 512 - tokens.input_ids.shape[1]))
+            for name in ("input_ids", "valid", "words", "sections")
+        },
+    )
+
+    def usual(batch: object) -> Tensor:
+        return text.model(input_ids=batch.input_ids, attention_mask=batch.valid.long()).last_hidden_state  # type: ignore[attr-defined,no-any-return]
+
+    ours = text(tokens).tokens
+    assert torch.allclose(ours[tokens.valid], usual(padded)[:, : ours.shape[1]][tokens.valid], atol=1e-4)
+    sides = {
+        "ours": lambda: text(tokens).tokens,
+        "longest": lambda: usual(tokens),
+        "512": lambda: usual(padded),
+    }
+    times = best({name: _half(work) for name, work in sides.items()}, rounds)
+    groups = length_groups(tokens.lengths, text.length_groups)
+    computed = sum(len(rows) * max(tokens.lengths[row] for row in rows) for rows in groups)
+    return {
+        "lever_text_groups_over_longest_x": times["longest"] / times["ours"],
+        "lever_text_groups_over_512_x": times["512"] / times["ours"],
+        "lever_text_groups_padding_share": 1.0 - sum(tokens.lengths) / computed,
+    }
+
+
+def unique_sections(rounds: int) -> dict[str, float]:
+    """The ``sections`` layout on whole reports: equal definitions and appearances once in a batch of 32."""
+    joint, sections = _bert(), _bert(layout="sections")
+    whole = TextViews(statement_views=0.0, section_dropout={})
+    tokens = draw(ProbabilisticEncoder(_vit(), joint, WIDTH), 32, seed=2, views=whole).tokens
+    sides = {"joint": lambda: joint(tokens).tokens, "sections": lambda: sections(tokens).tokens}
+    times = best({name: _half(work) for name, work in sides.items()}, rounds)
+    return {"lever_unique_sections_x": times["joint"] / times["sections"]}
+
+
+def one_channel_stem(rounds: int) -> dict[str, float]:
+    """Patch embedding of one grey channel, against three equal ones."""
+    one, three = (nn.Conv2d(channels, WIDTH, 16, 16) for channels in (1, 3))
+    with torch.no_grad():
+        three.weight.copy_(one.weight.expand(-1, 3, -1, -1) / 3)
+        three.bias.copy_(one.bias)  # type: ignore[union-attr,arg-type]
+    grey = torch.randn(32, 1, 224, 224)
+    colour = grey.repeat(1, 3, 1, 1)
+    assert torch.allclose(one(grey), three(colour), atol=1e-4)
+    times = best({"ours": _half(lambda: one(grey)), "usual": _half(lambda: three(colour))}, rounds)
+    return {"lever_one_channel_stem_x": times["usual"] / times["ours"]}
+
+
+def heads_where_read(rounds: int) -> dict[str, float]:
+    """Distribution heads at the masked 30 % and at the global element, against all (forward, as the teacher)."""
+    head = GaussianHead(WIDTH, WIDTH)
+    features = torch.randn(BATCH, 197, WIDTH)
+    masked = torch.rand(BATCH, 197).argsort(1)[:, :59]
+    first = torch.zeros(BATCH, 1, dtype=torch.int64)
+    assert torch.allclose(head(features, None, masked).mean, head(features).gather(masked).mean, atol=1e-4)
+    sides = {
+        "masked": lambda: head(features, None, masked).mean,
+        "first": lambda: head(features, None, first).mean,
+        "all": lambda: head(features).mean,
+    }
+    with torch.no_grad():
+        times = best({name: _half(work, backward=False) for name, work in sides.items()}, rounds)
+    return {
+        "lever_heads_at_masked_x": times["all"] / times["masked"],
+        "lever_heads_at_global_x": times["all"] / times["first"],
+    }
+
+
+def loss_gathered(rounds: int) -> dict[str, float]:
+    """The KL at masked places only, against everywhere and masked afterwards."""
+    p, q = _gaussians(2, 32, 197, WIDTH)
+    index = torch.rand(32, 197).argsort(1)[:, :59]
+    chosen = torch.zeros(32, 197).scatter_(1, index, 1.0)
+
+    def everywhere() -> Tensor:
+        return (kl_divergence(p, q) * chosen).sum() / chosen.sum()
+
+    def gathered() -> Tensor:
+        return kl_divergence(p.gather(index), q.gather(index)).mean()
+
+    assert torch.allclose(everywhere(), gathered(), rtol=1e-4)
+    times = best({"all": _with_backward(everywhere), "ours": _with_backward(gathered)}, rounds)
+    return {"lever_loss_gathered_x": times["all"] / times["ours"]}
+
+
+def losses(rounds: int) -> dict[str, float]:
+    """KL in log-variances (and compiled), against torch.distributions."""
+    from torch.distributions import Independent, Normal
+    from torch.distributions import kl_divergence as torch_kl
+
+    p, q = _gaussians(2, 32, 64, WIDTH)
+    target, valid = q.detach(), torch.ones(32, 64, dtype=torch.bool)
+    plain, compiled = MaskedPredictionLoss(), MaskedPredictionLoss()
+
+    def usual() -> Tensor:
+        left, right = (Independent(Normal(side.mean, side.std), 1) for side in (p, target))
+        return torch_kl(left, right).mean() / WIDTH
+
+    sides: dict[str, Callable[[], Tensor]] = {"usual": usual, "ours": lambda: plain(p, target, valid)}
+    assert torch.allclose(usual(), sides["ours"](), rtol=1e-4)
+    figures = {}
+    compiled.compile()
+    try:
+        assert torch.allclose(compiled(p, target, valid), usual(), rtol=1e-4)
+        sides["compiled"] = lambda: compiled(p, target, valid)
+    except Exception as error:  # no C++ compiler here; torch has many errors for that
+        print(f"losses are not compiled here: {type(error).__name__}")
+    times = best({name: _with_backward(work) for name, work in sides.items()}, rounds)
+    figures["lever_kl_closed_form_x"] = times["usual"] / times["ours"]
+    if "compiled" in times:
+        figures["lever_kl_compiled_x"] = times["usual"] / times["compiled"]
+    return figures
+
+
+def distances(rounds: int) -> dict[str, float]:
+    """All pairwise Wasserstein distances by one matrix product, against broadcasting; 128 pairs."""
+    p, q = _gaussians(2, 128, WIDTH)
+
+    def usual() -> Tensor:
+        means = (p.mean[:, None] - q.mean[None]).square().mean(-1)
+        return (means + (p.std[:, None] - q.std[None]).square().mean(-1)).sum()
+
+    assert torch.allclose(usual(), pairwise_wasserstein2(p, q).sum(), rtol=1e-4)
+    ours = _with_backward(lambda: pairwise_wasserstein2(p, q).sum())
+    times = best({"usual": _with_backward(usual), "ours": ours}, rounds)
+    return {"lever_pairwise_w2_x": times["usual"] / times["ours"]}
+
+
+def optimizers(rounds: int) -> dict[str, float]:
+    """Fused AdamW and the teacher's average in one call, against loops over parameters; four ViT-B layers."""
+    encoder = _encoder()
+    parameters = list(encoder.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    fused, loop = (torch.optim.AdamW(parameters, **kind) for kind in ({"fused": True}, {"foreach": False}))  # type: ignore[arg-type]
+    teacher = Teacher(encoder)
+    assert teacher.encoder is not None
+    copies = list(teacher.encoder.parameters())
+
+    @torch.no_grad()
+    def follow() -> None:
+        for mine, theirs in zip(copies, parameters, strict=True):
+            mine.mul_(0.996).add_(theirs, alpha=0.004)
+
+    sides = {
+        "fused": fused.step,
+        "loop": loop.step,
+        "teacher": lambda: teacher.update(encoder, 0.0),
+        "teacher_loop": follow,
+    }
+    times = best(sides, rounds)
+    return {
+        "lever_fused_adamw_x": times["loop"] / times["fused"],
+        "lever_teacher_foreach_x": times["teacher_loop"] / times["teacher"],
+    }
+
+
+def checkpointing(rounds: int) -> dict[str, float]:
+    """What computing layers again in the backward pass costs."""
+    plain, saving = (_encoder(gradient_checkpointing=on) for on in (False, True))
+    tokens = tokens_of_length(plain, BATCH, 128)
+    images = draw(plain, BATCH).images
+
+    def run(encoder: ProbabilisticEncoder) -> Callable[[], object]:
+        return _half(lambda: encoder.image(images).patches.sum() + encoder.text(tokens).tokens.sum())
+
+    times = best({"plain": run(plain.train()), "saving": run(saving.train())}, rounds)
+    return {"lever_checkpointing_time_x": times["saving"] / times["plain"]}
+
+
+class _Plain(nn.Module):
+    """Stands for a head: gives the features."""
+
+    def forward(self, features: Tensor, _: Tensor) -> Tensor:
+        return features
+
+
+def _half(work: Callable[[], Tensor], backward: bool = True) -> Callable[[], object]:
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = work()
+        if backward:
+            out.float().sum().backward()
+
+    return run
+
+
+def _with_backward(work: Callable[[], Tensor]) -> Callable[[], object]:
+    return lambda: work().backward()
+
+
+def _gaussians(count: int, *shape: int) -> list[Gaussian]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        Gaussian(
+            torch.randn(*shape, generator=generator).requires_grad_(),
+            (0.1 * torch.randn(*shape, generator=generator) - 2).requires_grad_(),
+        )
+        for _ in range(count)
+    ]
+
+
+def _vit(**options: bool) -> TimmImageEncoder:
+    torch.manual_seed(0)
+    kwargs = {"depth": LAYERS}
+    return TimmImageEncoder("vit_base_patch16_224", pretrained=False, model_kwargs=kwargs, **options)
+
+
+def _bert(**options: object) -> HFTextEncoder:
+    torch.manual_seed(0)
+    config = {"model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": LAYERS, **DROPOUT}
+    return HFTextEncoder("bert", pretrained=False, hf_config=config, tokenizer="library", **options)  # type: ignore[arg-type]
+
+
+def _encoder(**options: bool) -> ProbabilisticEncoder:
+    return ProbabilisticEncoder(_vit(**options), _bert(**options), WIDTH)
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(), indent=2))
