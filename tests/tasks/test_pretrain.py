@@ -206,3 +206,18 @@ def test_gathered_rows_are_unique_and_ordered() -> None:
     assert joined.index.tolist() == [0, 1, 2]
     assert joined.study_id == ["s0", "s1", "s2"]
     assert joined.scores["result"][:, 0].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_compile_reaches_what_it_names() -> None:
+    """Compiling happens at the first call, so this costs nothing; the compiled step is tested in models/test_less_work."""
+    expected = {"nothing": (False, False), "losses": (True, False), "all": (True, True)}
+    for part, (losses, towers) in expected.items():
+        task = module(compile=part)
+        assert task.config["init_args"]["compile"] == part
+        task.on_fit_start()
+        assert (task.objective.masked._compiled_call_impl is not None) is losses
+        for encoder in (task.encoder, task.objective.teacher.encoder):
+            assert (encoder.image._compiled_call_impl is not None) is towers
+            assert (encoder.text.model._compiled_call_impl is not None) is towers
+    with pytest.raises(ConfigError, match="compile must be nothing, losses, all"):
+        module(compile="everything")
