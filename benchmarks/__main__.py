@@ -17,6 +17,7 @@ from dmlm.io.atomic import write_json, write_text
 
 SECTIONS = {
     "step": "A step of ViT-B/16 and BERT-base against the naive step of the same model",
+    "curves": "Losses of both steps over a training of a small model",
     "levers": "Each way of doing less work alone",
     "memory": "Memory of activations",
     "loader": "Loading",
@@ -63,7 +64,8 @@ def main() -> int:
 
 def run(name: str, folder: Path | None) -> dict[str, float] | None:
     """Measure one section in a process of its own; None if it failed."""
-    arguments = f"figure=__import__('pathlib').Path({str(folder / 'step.png')!r})" if folder and name == "step" else ""
+    draws = folder is not None and name in ("step", "curves")
+    arguments = f"figure=__import__('pathlib').Path({str(Path(folder or '') / f'{name}.png')!r})" if draws else ""
     code = f"import json\nfrom benchmarks.{name} import measure\nprint('\\n' + json.dumps(measure({arguments})))"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

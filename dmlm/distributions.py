@@ -9,6 +9,7 @@ Shapes: ``...`` is any batch shape, ``D`` the width. Log-variances are natural l
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -117,16 +118,18 @@ def csd(p: Gaussian, q: Gaussian, reduce: Reduce = "mean") -> Tensor:
         return _reduce(value, reduce)
 
 
-def pairwise_wasserstein2(p: Gaussian, q: Gaussian, reduce: Reduce = "mean") -> Tensor:
+def pairwise_wasserstein2(p: Gaussian, q: Gaussian, reduce: Reduce = "mean", owners: Tensor | None = None) -> Tensor:
     """Squared 2-Wasserstein distance of every pair, without a ``(P, Q, D)`` tensor.
 
-    Off the diagonal one matrix product of ``[mean, std]``; where ``P == Q`` the diagonal, whose pairs become close in
-    training, is replaced by the direct difference (the expansion loses all digits at small distances).
+    One matrix product of ``[mean, std]``, whose expansion loses all digits at small distances; pairs that belong
+    together, and become close in training, are replaced by the direct difference.
 
     Args:
         p: ``(P, D)``.
         q: ``(Q, D)``.
         reduce: ``"mean"`` or ``"sum"`` over ``D``.
+        owners: int64 ``(Q,)``, row of ``p`` that each row of ``q`` belongs to; None means the row of its own number
+            where ``P == Q``.
 
     Returns:
         float32 ``(P, Q)``, not negative.
@@ -134,28 +137,15 @@ def pairwise_wasserstein2(p: Gaussian, q: Gaussian, reduce: Reduce = "mean") -> 
     with torch.autocast(p.mean.device.type, enabled=False):
         left = torch.cat([p.mean.float(), p.std], dim=-1)
         right = torch.cat([q.mean.float(), q.std], dim=-1)
-        return _pairwise(
-            left,
-            right,
-            None,
-            wasserstein2(p, q, "sum") if p.mean.shape == q.mean.shape else None,
-            p.mean.shape[-1],
-            reduce,
-        )
+        return _pairwise(left, right, None, _matching(p, q, owners, wasserstein2), p.mean.shape[-1], reduce)
 
 
-def pairwise_csd(p: Gaussian, q: Gaussian, reduce: Reduce = "mean") -> Tensor:
-    """Closed-form sampled distance of every pair: ``(P, D)`` x ``(Q, D)`` -> float32 ``(P, Q)``; see :func:`csd`."""
+def pairwise_csd(p: Gaussian, q: Gaussian, reduce: Reduce = "mean", owners: Tensor | None = None) -> Tensor:
+    """Closed-form sampled distance of every pair; shapes as :func:`pairwise_wasserstein2`, see :func:`csd`."""
     with torch.autocast(p.mean.device.type, enabled=False):
         spread = p.variance.sum(-1)[:, None] + q.variance.sum(-1)[None, :]
-        return _pairwise(
-            p.mean.float(),
-            q.mean.float(),
-            spread,
-            csd(p, q, "sum") if p.mean.shape == q.mean.shape else None,
-            p.mean.shape[-1],
-            reduce,
-        )
+        matching = _matching(p, q, owners, csd)
+        return _pairwise(p.mean.float(), q.mean.float(), spread, matching, p.mean.shape[-1], reduce)
 
 
 def standard_normal_kl(p: Gaussian, variance_only: bool = False) -> Tensor:
@@ -215,13 +205,30 @@ def _reduce(value: Tensor, reduce: Reduce) -> Tensor:
     return value.mean(-1) if reduce == "mean" else value.sum(-1)
 
 
+class _Matching(NamedTuple):
+    """Pairs that belong together: their rows and columns, int64 ``(Q,)``, and their direct distances, ``(Q,)``."""
+
+    rows: Tensor
+    columns: Tensor
+    distance: Tensor
+
+
+def _matching(
+    p: Gaussian, q: Gaussian, owners: Tensor | None, direct: Callable[[Gaussian, Gaussian, Reduce], Tensor]
+) -> _Matching | None:
+    columns = torch.arange(len(q.mean), device=q.mean.device)
+    if owners is None:
+        return _Matching(columns, columns, direct(p, q, "sum")) if p.mean.shape == q.mean.shape else None
+    return _Matching(owners, columns, direct(Gaussian(p.mean[owners], p.logvar[owners]), q, "sum"))
+
+
 def _pairwise(
-    left: Tensor, right: Tensor, extra: Tensor | None, diagonal: Tensor | None, width: int, reduce: Reduce
+    left: Tensor, right: Tensor, extra: Tensor | None, matching: _Matching | None, width: int, reduce: Reduce
 ) -> Tensor:
     distance = left.square().sum(-1)[:, None] + right.square().sum(-1)[None, :] - 2.0 * (left @ right.t())
     distance = distance.clamp_min(0.0)
     if extra is not None:
         distance = distance + extra
-    if diagonal is not None:
-        distance = torch.diagonal_scatter(distance, diagonal)
+    if matching is not None:
+        distance = distance.index_put((matching.rows, matching.columns), matching.distance)
     return distance / width if reduce == "mean" else distance

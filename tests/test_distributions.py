@@ -78,6 +78,21 @@ def test_pairwise_equals_direct(matrix, direct, scale: float) -> None:
     assert matrix(p, Gaussian(q.mean[:7], q.logvar[:7])).shape == (24, 7)
 
 
+@pytest.mark.parametrize(("matrix", "direct"), [(pairwise_wasserstein2, wasserstein2), (pairwise_csd, csd)])
+def test_pairs_that_belong_together_are_exact_for_several_texts_of_an_image(matrix, direct) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = Gaussian(torch.randn(4, 768, generator=generator), torch.zeros(4, 768))
+    owners = torch.arange(12) % 4
+    close = 1e-3 * torch.randn(12, 768, generator=generator)
+    text = Gaussian(image.mean[owners] + close, torch.full((12, 768), 1e-4))
+    found = matrix(image, text, owners=owners)
+    own = Gaussian(image.mean[owners], image.logvar[owners])
+    torch.testing.assert_close(found[owners, torch.arange(12)], direct(own, text), rtol=1e-6, atol=0)
+    others = found - matrix(image, text)
+    others[owners, torch.arange(12)] = 0.0
+    assert float(others.abs().max()) == 0.0
+
+
 def test_pairwise_gradient_equals_direct_gradient() -> None:
     def gradient(function) -> torch.Tensor:
         p, q = (Gaussian(*(part.clone().requires_grad_() for part in random_gaussian(6, 8, seed=s))) for s in (6, 7))

@@ -90,9 +90,9 @@ class AlignmentLoss(nn.Module):
             return wasserstein2(Gaussian(image.mean[owners], image.logvar[owners]), text).mean()
         relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys), owners)
         if self.kind == "contrastive":
-            logits = -self.scale * pairwise_wasserstein2(image, text)
+            logits = -self.scale * pairwise_wasserstein2(image, text, owners=owners)
             return 0.5 * (_multi_positive(logits, relations) + _multi_positive(logits.t(), _transpose(relations)))
-        logits = -self.scale * pairwise_csd(image, text) + self.shift
+        logits = -self.scale * pairwise_csd(image, text, owners=owners) + self.shift
         wanted = relations.positive.to(logits.dtype)
         known = (relations.positive | relations.negative).to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")

@@ -117,7 +117,9 @@ def check_command(words: list[str], where: str) -> None:
         check_dmlm(rest, where)
     elif program == "python" and rest[0] == "-m":
         if rest[1] != "venv":
-            assert (ROOT / (rest[1].replace(".", "/") + ".py")).is_file() or rest[1] in ("dmlm", "build"), where
+            module = ROOT / rest[1].replace(".", "/")
+            found = module.with_suffix(".py").is_file() or (module / "__main__.py").is_file()
+            assert found or rest[1] == "build", where
     elif program in ("python", "bash"):
         assert (ROOT / rest[0]).is_file() or rest[0] == "submit.sh", where
     elif program == "pip":

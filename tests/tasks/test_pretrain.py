@@ -209,7 +209,7 @@ def test_gathered_rows_are_unique_and_ordered() -> None:
 
 
 def test_compile_reaches_what_it_names() -> None:
-    """Compiling happens at the first call, so this costs nothing; the compiled step is tested in models/test_less_work."""
+    """Compiling happens at the first call, so this costs nothing; models/test_less_work.py runs a compiled step."""
     expected = {"nothing": (False, False), "losses": (True, False), "all": (True, True)}
     for part, (losses, towers) in expected.items():
         task = module(compile=part)
