@@ -61,7 +61,7 @@ class StepProfiler(Profiler):
         super().__init__()
         self.skip, self.steps = skip, steps
         self._batches = 0
-        self._torch: torch.profiler.profile | None = None
+        self._torch: Any = None  # a torch.profiler.profile, which is untyped
         self._open: dict[str, Any] = {}
         self._done = False
 
@@ -71,7 +71,8 @@ class StepProfiler(Profiler):
             return
         region = _region(action_name)
         if region is not None and action_name not in self._open:
-            self._open[action_name] = record_function(PREFIX + region).__enter__()
+            self._open[action_name] = record_function(PREFIX + region)
+            self._open[action_name].__enter__()
 
     def stop(self, action_name: str) -> None:
         """Close it; the end of a batch is where recording starts and ends, so that it holds whole steps."""

@@ -59,13 +59,13 @@ def _figures(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate) -> d
     memory = {f"memory_bytes_{name}": value for name, value in result.memory._asdict().items()}
     seconds = {f"step_seconds_{n}": getattr(result, n) for n in ("compute", "optimizer", "exchange", "loader")}
     return {
-        "gpus": cluster.count,
+        "gpus": cluster.total,
         "gpu": cluster.gpu.name,
-        "pairs_per_step": plan.batch * plan.accumulate * cluster.count,
+        "pairs_per_step": plan.batch * plan.accumulate * cluster.total,
         "parameters": sum(parameters(shapes).values()),
         **flops,
         "flops_per_pair": result.flops.total,
-        "flops_per_step": result.flops.total * plan.batch * plan.accumulate * cluster.count,
+        "flops_per_step": result.flops.total * plan.batch * plan.accumulate * cluster.total,
         "steps": result.steps,
         **seconds,
         "step_seconds": result.step,
@@ -84,7 +84,7 @@ def _figures(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate) -> d
 
 def _text(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate, precision: str) -> str:
     gpu, flops, memory = cluster.gpu, result.flops, result.memory
-    pairs = plan.batch * plan.accumulate * cluster.count
+    pairs = plan.batch * plan.accumulate * cluster.total
     nodes = f" in {cluster.nodes} nodes" if cluster.nodes > 1 else ""
     batch = f"{plan.batch} per GPU" + (f", {plan.accumulate} accumulated" if plan.accumulate > 1 else "")
     run_length = f"{plan.epochs} epochs of {plan.images:,} images"
@@ -106,7 +106,7 @@ def _text(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate, precisi
     )
     return "\n".join(
         [
-            f"{cluster.count} x {gpu.name}{nodes}, {precision}, {pairs} pairs a step ({batch})",
+            f"{cluster.total} x {gpu.name}{nodes}, {precision}, {pairs} pairs a step ({batch})",
             "",
             f"time          {result.hours:.1f} h for {run_length}: {pace}",
             f"bottleneck    {result.bottleneck}",

@@ -125,16 +125,13 @@ class GaussianHead(nn.Module):
             parts = self.qkv(hidden).chunk(3, dim=-1)
         else:  # queries at the wanted positions only
             features = gather_rows(features, index)
-            sizes = [self.dim, 2 * self.dim]
-            (to_query, to_rest), (query_bias, rest_bias) = self.qkv.weight.split(sizes), self.qkv.bias.split(sizes)
-            query = F.linear(gather_rows(hidden, index), to_query, query_bias)
-            parts = (query, *F.linear(hidden, to_rest, rest_bias).chunk(2, dim=-1))
+            weight, bias, dim = self.qkv.weight, self.qkv.bias, self.dim
+            query = F.linear(gather_rows(hidden, index), weight[:dim], bias[:dim])
+            parts = (query, *F.linear(hidden, weight[dim:], bias[dim:]).chunk(2, dim=-1))
         query, key, value = (part.reshape(heads).transpose(1, 2) for part in parts)
         mask = None if valid is None else valid[:, None, None, :]
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        mean_heads, logvar_heads = (
-            part.transpose(1, 2).flatten(2) for part in attended.split(self.num_heads // 2, dim=1)
-        )
+        mean_heads, logvar_heads = (part.transpose(1, 2).flatten(2) for part in attended.chunk(2, dim=1))
         mean = self.skip(features) + self.mean_out(mean_heads)
         logvar = self.logvar_out(logvar_heads)
         return mean + self.mean_mlp(mean), logvar + self.logvar_mlp(logvar)

@@ -106,9 +106,9 @@ def estimate(shapes: Shapes, run: Run, cluster: Cluster) -> Estimate:
         ConfigError: If the images do not fill one step.
     """
     gpu, pairs = cluster.gpu, run.batch * run.accumulate
-    steps = run.epochs * (run.images // (pairs * cluster.count))
+    steps = run.epochs * (run.images // (pairs * cluster.total))
     if steps == 0:
-        msg = f"{run.images} images do not fill one step of {pairs * cluster.count} pairs; lower --batch-size"
+        msg = f"{run.images} images do not fill one step of {pairs * cluster.total} pairs; lower --batch-size"
         raise ConfigError(msg)
     flops = step_flops(shapes, run.tokens)
     peak = gpu.half if run.half else gpu.single
@@ -139,7 +139,7 @@ def estimate(shapes: Shapes, run: Run, cluster: Cluster) -> Estimate:
         loader,
         step,
         steps * step / 3600,
-        pairs * cluster.count / step,
+        pairs * cluster.total / step,
         bottleneck,
         memory.total <= gpu.memory,
         max(0, int(room / per_pair)),
@@ -148,7 +148,7 @@ def estimate(shapes: Shapes, run: Run, cluster: Cluster) -> Estimate:
 
 def _all_reduce(size: float, cluster: Cluster, network: float) -> float:
     """Ring all-reduce: ``2 (n - 1) / n`` of the bytes cross the slowest link."""
-    if cluster.count == 1:
+    if cluster.total == 1:
         return 0.0
     inside = 2 * (cluster.per_node - 1) / cluster.per_node * size / cluster.gpu.link
     across = 2 * (cluster.nodes - 1) / cluster.nodes * size / network

@@ -62,7 +62,7 @@ class Cluster(NamedTuple):
     nodes: int
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """All GPUs."""
         return self.per_node * self.nodes
 

@@ -144,7 +144,7 @@ def _image_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
         raise ConfigError(msg)
     width, depth = _VIT_SIZES[known[1]]
     width, depth = int(kwargs.get("embed_dim", width)), int(kwargs.get("depth", depth))
-    side = int(kwargs.get("patch_size", known[2]))
+    side = int(kwargs.get("patch_size") or known[2])
     inner = int(float(kwargs.get("mlp_ratio", 4.0)) * width)
     return {
         "image": Tower(width, depth, inner, bool(given.get("gradient_checkpointing"))),
