@@ -63,7 +63,7 @@ def gallery(
     path: str | os.PathLike[str],
     columns: int = 4,
 ) -> None:
-    """Write films side by side: each plain and with outlines, a legend, and its text beneath.
+    """Write films side by side: each plain and, where any has a mask, with outlines and a legend; its text beneath.
 
     Args:
         images: Grey values, uint8 ``[H, W]`` each, all of one size.
@@ -86,7 +86,7 @@ def gallery(
     colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
     font = ImageFont.load_default(_FONT)
     height, width = images[0].shape
-    cell = 2 * width + 4
+    cell = 2 * width + 4 if names else width
     texts = [_wrapped(caption, cell, font) for caption in captions]
     rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
     heights = [height + _LINE * (1 + max(len(texts[place]) for place in row)) + 2 * _GAP for row in rows]
@@ -97,7 +97,8 @@ def gallery(
         for column, place in enumerate(row):
             left = _GAP + column * (cell + _GAP)
             page.paste(Image.fromarray(images[place]).convert("RGB"), (left, top))
-            page.paste(Image.fromarray(outlined(images[place], masks[place], colours)), (left + width + 4, top))
+            if names:
+                page.paste(Image.fromarray(outlined(images[place], masks[place], colours)), (left + width + 4, top))
             x, y = float(left), top + height + 3
             for name in masks[place]:
                 draw.text((x, y), name, fill=colours[name], font=font)

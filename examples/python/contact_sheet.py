@@ -6,6 +6,7 @@ python examples/python/contact_sheet.py mimic ROOT sheet.png
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def main() -> None:
     for row, sample in zip(rows.tolist(), samples, strict=True):
         present = [name for name, value in zip(table.label_names, sample["labels"].tolist(), strict=True) if value == 1]
         split = "" if table.splits is None else f", {table.splits[row]}"
-        text = " ".join(sample["text"].split())[:90]
+        text = textwrap.shorten(sample["text"], 110, placeholder=" ...")
         captions.append(
             f"{sample['study_id']}, {sample['view'] or 'view not said'}{split}\n{', '.join(present)}\n{text}"
         )
