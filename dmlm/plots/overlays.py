@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -111,5 +110,15 @@ def gallery(
 
 
 def _wrapped(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    letters = max(10, int(width / font.getlength("abcdefghijklm nopqrst") * 21))
-    return [line for part in text.splitlines() for line in textwrap.wrap(part, letters) or [""]]
+    """Break lines at spaces so that each fits into ``width`` pixels; a longer word has a line of its own."""
+    lines: list[str] = []
+    for part in text.splitlines():
+        line = ""
+        for word in part.split():
+            longer = f"{line} {word}" if line else word
+            if line and font.getlength(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines
