@@ -74,7 +74,7 @@ def test_clusters() -> None:
 
 
 def test_the_papers_configuration_is_the_default() -> None:
-    shapes, run = read_shapes([ROOT / "examples" / "paper" / "pretrain_manifest.yaml"])
+    shapes, run = read_shapes([ROOT / "examples" / "paper" / "pretrain_mimic_cxr.yaml"])
     assert shapes == Shapes()
     assert run == {"epochs": 100, "batch": 32}
 
