@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 
 from dmlm.reports.lexicon import Item
-from dmlm.reports.terms import Token
+from dmlm.reports.terms import Token, word_list
 
 CHAIN_KINDS = frozenset({"side", "degree", "anatomy", "joint", "either"})
 """Known words that may stand between two members of a list ("left effusion and small right pneumothorax")."""
 
-CHAIN_WORDS = frozenset(
-    {",", "a", "an", "the", "any", "in", "at", "of", "s", "focal", "new", "acute", "sided", "nor", "."}
-)
+CHAIN_WORDS = word_list("list_words")
+"""Other words that may."""
 
 
 class Sentence:

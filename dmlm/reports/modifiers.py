@@ -63,20 +63,24 @@ def places(sentence: Sentence, mentions: Sequence[Item]) -> list[list[Place]]:
     found: list[list[Place]] = []
     for index, mention in enumerate(mentions):
         groups = runs[index]
-        own = [_place(group) for group in groups]
+        own = [place_of(group) for group in groups]
         limit = len(sentence.tokens)
-        if index + 1 < len(mentions):
-            limit = min((item.first for group in runs[index + 1] for item in group), default=mentions[index + 1].first)
+        # the next one that is not another meaning of the same words ("hydropneumothorax")
+        after = next(
+            (place for place in range(index + 1, len(mentions)) if mentions[place].first >= mention.last), None
+        )
+        if after is not None:
+            limit = min((item.first for group in runs[after] for item in group), default=mentions[after].first)
         behind, degrees = _run_behind(sentence, mention, max(limit, mention.last))
-        degree = _place(degrees).severity if degrees else None
+        degree = place_of(degrees).severity if degrees else None
         if sum(place.severity is not None for place in own) < 2:
-            own = _merged(own, [_place(group) for group in behind], degree, tuple(degrees))
+            own = _merged(own, [place_of(group) for group in behind], degree, tuple(degrees))
         found.append(own)
     opening = _opening(sentence, mentions)
     if opening and not any(place.is_located for place in found[0]):
         found[0] = [
             replace(place, severity=found[0][0].severity, items=(*place.items, *found[0][0].items))
-            for place in _merged([], [_place(opening)], None, ())
+            for place in _merged([], [place_of(opening)], None, ())
         ]
     return found
 
@@ -145,7 +149,7 @@ def _run_behind(sentence: Sentence, mention: Item, limit: int) -> tuple[list[lis
         verb = verb or item.kind == "verb"
         if item.kind in ("absent_after", "past"):
             break
-        if item.kind == "degree" and verb:
+        if item.kind == "degree" and (verb or _is_apposition(sentence, mention, item)):
             degrees.append(item)
         elif item.kind in ("side", "anatomy"):
             if item.kind == "anatomy" and item.value.structure in _LANDMARKS and _is_landmark(sentence, item, mention):
@@ -160,12 +164,19 @@ def _run_behind(sentence: Sentence, mention: Item, limit: int) -> tuple[list[lis
     return groups, degrees
 
 
+def _is_apposition(sentence: Sentence, mention: Item, degree: Item) -> bool:
+    """Whether a degree ends what is said of a mention: "hiatal hernia, moderate in size"."""
+    behind = sentence.tokens[degree.last][0] if degree.last < len(sentence.tokens) else "in"
+    return degree.first == mention.last + 1 and sentence.tokens[mention.last][0] == "," and behind in ("in", ",")
+
+
 def _is_landmark(sentence: Sentence, item: Item, mention: Item) -> bool:
     before = range(max(mention.last, item.first - 4), item.first)
     return any(sentence.tokens[place][0] in _BESIDE for place in before)
 
 
-def _place(group: Sequence[Item]) -> Place:
+def place_of(group: Sequence[Item]) -> Place:
+    """Put the sides, anatomical terms and degrees of some words together as one place."""
     sides: list[Laterality] = [item.value for item in group if item.kind == "side"]
     terms = [item.value for item in group if item.kind == "anatomy"]
     sides += [term.side for term in terms if term.side is not None and not (sides and term.side == "bilateral")]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from dmlm.reports.clauses import Sentence
 from dmlm.reports.lexicon import Item
 from dmlm.reports.schema import Existence
+from dmlm.reports.terms import word_list
 
 _NEAR = 4
 """Words that "not" reaches."""
@@ -21,6 +22,7 @@ _OUTLINES = frozenset({"heart", "heart chambers", "mediastinum", "diaphragm", "t
 """Structures that can themselves be "not seen"."""
 
 _DOUBT = frozenset({"doubtful_after", "doubtful_start"})
+_SHOWING = word_list("showing")
 
 
 class Judgement(NamedTuple):
@@ -60,15 +62,19 @@ def _judge(sentence: Sentence, mention: Item, behind: list[Item], either: bool, 
         return Judgement("absent", tuple(gone))
     clause = sentence.clause(mention)
     before = [item for item in sentence.items if item.last <= mention.first and sentence.clause(item) == clause]
+    pasts = ("question",) if device else ("question", "past")
     negation = _negation(sentence, before, mention)
     if negation is not None:
+        # "no history of pneumonia", "not tested for it": that is denied, not the finding
+        if _is_past(sentence, [item for item in before if item.first >= negation.last], mention, pasts):
+            return Judgement(None)
         return Judgement("absent", (negation,))
     if behind:
         return Judgement("uncertain", tuple(behind))
     doubts = [item for item in before if item.kind in _DOUBT]
     if doubts:
         return Judgement("uncertain", (doubts[-1],))
-    if _is_past(sentence, before, mention, ("question",) if device else ("question", "past")):
+    if _is_past(sentence, before, mention, pasts):
         return Judgement(None)
     return Judgement("uncertain" if either else "present")
 
@@ -101,6 +107,8 @@ def _is_past(sentence: Sentence, before: list[Item], mention: Item, kinds: tuple
     # "in a patient with a history of failure, there is edema": the main clause is not history
     opened = False
     for place in range(past.last, mention.first):
+        if sentence.tokens[place][0] in _SHOWING:
+            return False  # "radiographs of a man with a history of failure show edema"
         opened = opened or sentence.tokens[place][0] == ","
         item = sentence.kind_at.get(place)
         if opened and item is not None and item.kind in ("verb", "present"):
@@ -140,7 +148,12 @@ def _only_a_verb_before(sentence: Sentence, mentions: Sequence[Item], cue: Item)
     """Mention that "normal" speaks of: "vascular engorgement is within limits of normal"."""
     place = cue.first - 1
     verbs = 0
-    while place >= 0 and place in sentence.kind_at and sentence.kind_at[place].kind == "verb":
+    while (
+        place >= 0
+        and place in sentence.kind_at
+        and sentence.kind_at[place].kind == "verb"
+        and sentence.tokens[place][0] not in _SHOWING  # "views with overlying leads show normal size of the heart"
+    ):
         place, verbs = place - 1, verbs + 1
     if not verbs:
         return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from dmlm.reports.clauses import Sentence
 from dmlm.reports.knowledge import NO_FINDING
 from dmlm.reports.lexicon import FindingRule, FindingTerm, Item
-from dmlm.reports.modifiers import Place
+from dmlm.reports.modifiers import Place, place_of
 from dmlm.reports.negation import Judgement
 from dmlm.reports.schema import Existence, Laterality, Observation
 from dmlm.reports.states import StateMention, read_sign
@@ -18,10 +18,12 @@ from dmlm.reports.terms import word_list
 DEVICES = "Support Devices"
 
 _LUNG = frozenset({"lung", "hilum", "costophrenic angle", "chest", "fissure"})
+_LINKS = frozenset({"verb", "present", "with", "doubtful_after", "doubtful_start"})
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufffd]")
 _WORD = re.compile(r"[^\W\d_]{1,}")
 _ENGLISH = word_list("english")
 _FOREIGN = word_list("foreign")
+_FOREIGN_ONLY = word_list("foreign_only")
 
 
 @dataclass
@@ -77,8 +79,9 @@ class Found:
             if not draft.direct and draft.existence != "absent" and draft.rule.name in named:
                 continue
             where = draft.where
-            if not any(place.is_located for place in where) and _may_share(draft):
-                where = self._shared(self._drafts, index) or where
+            if draft.direct and draft.existence != "absent" and not any(place.is_located for place in where):
+                shared = self._shared(self._drafts, index) if _may_share(draft) else None
+                where = shared or self._subject(draft) or where
             found += [(self._observation(draft, place), draft.direct) for place in where]
         return found
 
@@ -116,6 +119,22 @@ class Found:
             return None
         return None
 
+    def _subject(self, draft: _Draft) -> list[Place] | None:
+        """Place of the words that a sentence is about: "fullness of the right hilum may represent adenopathy"."""
+        before = [item for item in self._sentence.items if item.last <= draft.item.first]
+        group = [item for item in before if item.kind in ("side", "anatomy")]
+        linked = any(item.kind in _LINKS and group and item.first >= group[-1].last for item in before)
+        if (
+            draft.rule.sides == "none"
+            or not linked
+            or any(item.kind in ("finding", "absent_after", "stop") for item in before)
+        ):
+            return None
+        place = place_of(group)
+        if not place.is_located or not place.structures <= _LUNG | {"pleura", "diaphragm"}:
+            return None
+        return [replace(place, severity=draft.where[0].severity)]
+
     def _opens_with(self, clause: int) -> bool:
         item = self._sentence.kind_at.get(self._sentence.clause_of.index(clause))
         return item is not None and item.kind == "with"
@@ -135,7 +154,7 @@ class Found:
 
 
 def _may_share(draft: _Draft) -> bool:
-    return draft.direct and draft.existence != "absent" and draft.rule.sides == "neighbour" and draft.rule.inherits
+    return draft.rule.sides == "neighbour" and draft.rule.inherits
 
 
 def settled(observations: Sequence[tuple[Observation, bool]]) -> list[Observation]:
@@ -210,11 +229,21 @@ def is_not_english(text: str) -> bool:
         return False
     letters = sum(not word.isascii() for word in words)
     english = sum(word in _ENGLISH for word in words)
-    return letters > len(words) / 2 or sum(word in _FOREIGN for word in words) > max(english, 1)
+    certain = sum(word in _FOREIGN_ONLY for word in words) + (letters if not english else 0)
+    likely = sum(word in _FOREIGN for word in words)
+    # a short text is read wrongly rather than not at all ("kein Pneumothorax"), so one certain word is enough there
+    return letters > len(words) / 2 or likely > max(english, 1) or certain >= max(english, 1)
 
 
 def _conflict(observations: Sequence[Observation]) -> bool:
-    said: dict[tuple[str, Laterality | None, str | None], set[Existence]] = {}
-    for item in observations:
-        said.setdefault((item.finding, item.laterality, item.position), set()).add(item.existence)
-    return any({"present", "absent"} <= states for states in said.values())
+    """Whether a finding is denied as a whole, or at one place, and stated there. Of devices one may go, one stay."""
+    states = [item for item in observations if item.finding != DEVICES]
+    denied = [item for item in states if item.existence == "absent"]
+    return any(
+        item.existence == "present"
+        and item.finding == no.finding
+        and no.laterality in (None, item.laterality)
+        and no.position in (None, item.position)
+        for no in denied
+        for item in states
+    )

@@ -25,6 +25,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "bones",
         "lines and tubes",
         "tubes and lines",
+        "lines/tubes",
+        "tubes/lines",
         "support devices",
         "other",
     ),
@@ -86,11 +88,25 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 _CANONICAL = {alias: name for name, aliases in _NAMES.items() for alias in aliases}
 _READ = ("findings", "impression", "addendum")
+# headers that are part of what is said: "Lungs: Clear. Heart: Normal."
+_STRUCTURES = frozenset(
+    {
+        "lungs",
+        "lungs and pleura",
+        "pleura",
+        "heart",
+        "heart and mediastinum",
+        "cardiomediastinum",
+        "mediastinum",
+        "bones",
+    }
+)
 _ALIASES = "|".join(sorted((re.escape(alias).replace(r"\ ", "[ \t]+") for alias in _CANONICAL), key=len, reverse=True))
 _HEADER = re.compile(
     rf"(?<![A-Za-z])(?P<name>{_ALIASES})(?:\(S\))?[ \t]*(?::|(?=[ \t\r]*\n))"
     r"|^[ \t]*(?P<view>(?:[A-Z][A-Z ,.&/()0-9-]{0,40} )?(?:CHEST|PORTABLE|RADIOGRAPHS?|X-RAYS?)\b"
-    r"[A-Z ,.&/()0-9-]{0,60}):",
+    r"[A-Z ,.&/()0-9-]{0,60}):"
+    r"|^[ \t]*(?P<added>ADDENDUM)\b[^\n:]{1,80}:",  # "ADDENDUM by Dr. ___ on ___:"
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -105,10 +121,15 @@ def all_sections(text: str) -> list[tuple[str, int, int]]:
         text: The report.
 
     Returns:
-        ``(name, start, end)`` per section in order, blank ones left out; the places exclude the headers. What stands
-        before the first header is ``"preamble"``; without any header all is ``"full report"``.
+        ``(name, start, end)`` per section in order, blank ones left out; the places exclude the headers, but for those
+        of structures ("Lungs: clear"), which are part of what is said. What stands before the first header is
+        ``"preamble"``; without any header all is ``"full report"``.
     """
-    heads = [(name, match.start(), match.end()) for match in _HEADER.finditer(text) if (name := _name(text, match))]
+    heads = [
+        (name, match.start(), match.start() if _says_structure(match) else match.end())
+        for match in _HEADER.finditer(text)
+        if (name := _name(text, match))
+    ]
     if not heads:
         return [("full report", 0, len(text))] if text.strip() else []
     parts = [("preamble", 0, heads[0][1])]
@@ -147,8 +168,14 @@ def choose_sections(text: str) -> list[tuple[str, int, int]]:
     return []
 
 
+def _says_structure(match: re.Match[str]) -> bool:
+    return " ".join((match["name"] or "").lower().split()) in _STRUCTURES
+
+
 def _name(text: str, match: re.Match[str]) -> str:
     """Canonical name of a header, or nothing if the match is no header."""
+    if match["added"] is not None:
+        return "addendum"
     if match["view"] is not None:
         return "findings" if match["view"].isupper() else ""
     raw = match["name"]

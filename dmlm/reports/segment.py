@@ -12,7 +12,11 @@ from dmlm.reports.terms import word_list
 MAX_SENTENCE = 1000
 """Longest sentence in characters; longer ones are cut at white space, so that reading takes linear time on any text."""
 
-_TAG = re.compile(r"<[/!?]?[A-Za-z][^<>]{0,300}>|<!--[^<>]{0,300}-->|&#?[A-Za-z0-9]{1,8};")
+_TAG = re.compile(
+    r"<(?P<code>script|style)\b[^<>]{0,300}>[^<]{0,5000}</(?P=code)>"  # what stands in them is no report
+    r"|<[/!?]?[A-Za-z][^<>]{0,300}>|<!--[^<>]{0,300}-->|&#?[A-Za-z0-9]{1,8};",
+    re.IGNORECASE,
+)
 _BLOCK = re.compile(r"</?(?:br|p|div|li|tr|td|h[1-6]|table|section|abstracttext)\b", re.IGNORECASE)
 _BREAK = re.compile(
     r"(?P<stop>[.!?]+)(?:(?=[\s)\]\"'<]|$)|(?=[A-Z][a-z]))"
@@ -55,12 +59,19 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> list[tuple[i
     found: list[tuple[int, int]] = []
     first = start
     for match in _BREAK.finditer(text, start, end):
+        if match["stop"] == "?" and _is_prefix(text, start, match.start()):
+            continue
         if match["stop"] == "." and _is_abbreviation(text, first, match.start(), match.end(), end):
             continue
         _add(found, text, first, match.end())
         first = match.end()
     _add(found, text, first, end)
     return found
+
+
+def _is_prefix(text: str, start: int, stop: int) -> bool:
+    """Whether a question mark stands before what it doubts: "?pneumonia", "opacity ? pneumonia"."""
+    return stop == start or text[stop - 1] in " \t\n("
 
 
 def _is_abbreviation(text: str, first: int, stop: int, after: int, end: int) -> bool:

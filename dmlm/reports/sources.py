@@ -7,6 +7,7 @@ column of text (several columns become the sections of one report, as in MIMIC's
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -209,7 +210,8 @@ def _read(name: str, data: bytes) -> RawReport:
     stem = path.with_suffix("").as_posix()
     if path.suffix.lower() == ".xml":
         return _open_i(stem, data)
-    text = data.decode("utf-8-sig", errors="replace")
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # a text editor of Windows
+    text = data.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
     return RawReport(_study(path.stem) if _MIMIC.fullmatch(path.stem) else stem, text)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dmlm.reports.clauses import Sentence
 from dmlm.reports.lexicon import Item
 from dmlm.reports.schema import Existence
+from dmlm.reports.terms import Token
 
 _REACH = 5
 """Tokens between an adjective and the structure that follows it."""
@@ -64,15 +65,40 @@ def find_states(sentence: Sentence, states: Mapping[str, Mapping[str, tuple[str,
         after = _following(sentence, item, [place for place in own if place.first >= item.last])
         fresh = [place for place in before if place.first not in used]
         subjects = after if after and (_is_adjective(sentence, item, after[0]) or not fresh) else fresh or before
-        if item.value == "abnormal" and not _is_abnormality(sentence, item, subjects):
-            continue
+        if item.value == "abnormal":
+            # "no osseous abnormality of the thorax": the bones, not the chest
+            subjects = [place for place in own if place.value.structure == "bone"] or subjects
+            if not _is_abnormality(sentence, item, subjects):
+                continue
         if subjects:
             used.update(place.first for place in subjects)
-            signed = tuple(dict.fromkeys(name for place in subjects for name in rules[place.value.structure]))
-            found.append(StateMention(item, tuple(subjects), signed))
+            found.append(StateMention(item, tuple(subjects), _signed(subjects, rules)))
+        elif before_but := _shared_subjects(sentence, item, places, found, rules):
+            found.append(StateMention(item, before_but, _signed(before_but, rules)))
         elif "none" in rules and not _other_structure(sentence, item, places):
             found.append(StateMention(item, (), rules["none"]))
+        elif "alone" in rules and not any(token[0].isalpha() for token in _others(sentence, item)):
+            found.append(StateMention(item, (), rules["alone"]))
     return found
+
+
+def _signed(subjects: Sequence[Item], rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for place in subjects for name in rules[place.value.structure]))
+
+
+def _shared_subjects(
+    sentence: Sentence,
+    item: Item,
+    places: list[Item],
+    found: list[StateMention],
+    rules: Mapping[str, tuple[str, ...]],
+) -> tuple[Item, ...]:
+    """Structures of the state before "but": "the lungs are hyperinflated but clear"."""
+    clause = sentence.clause(item)
+    is_next = found and sentence.clause(found[-1].item) == clause - 1
+    if not is_next or any(sentence.clause(place) == clause for place in places):
+        return ()
+    return tuple(place for place in found[-1].subjects if place.value.structure in rules)
 
 
 def _following(sentence: Sentence, item: Item, after: list[Item]) -> list[Item]:
@@ -103,6 +129,10 @@ def _is_abnormality(sentence: Sentence, item: Item, subjects: list[Item]) -> boo
     near = [sentence.kind_at[token].kind for token in range(first, item.first) if token in sentence.kind_at]
     whole = any(place.value.structure in ("chest", "bone") and place.first >= first for place in subjects)
     return "finding" not in near[-2:] and ("acute" in near or whole)
+
+
+def _others(sentence: Sentence, item: Item) -> list[Token]:
+    return sentence.tokens[: item.first] + sentence.tokens[item.last :]
 
 
 def _other_structure(sentence: Sentence, item: Item, places: list[Item]) -> bool:

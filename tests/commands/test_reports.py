@@ -17,7 +17,7 @@ from dmlm.reports.records import ReportIndex, read_records
 TEXTS = {
     "good": "FINDINGS: Small left pleural effusion. No pneumothorax. IMPRESSION: Possible pneumonia.",
     "empty": "",
-    "word": "Unremarkable",
+    "word": "Portable",
     "german": "Keine Infiltrate. Das Herz ist nicht vergrößert und die Lunge ist frei.",
     "addendum": "ADDENDUM: Small left effusion after all.",
     "markup": "<html><body><p>Small left effusion.</p>&nbsp;</body></html>",

@@ -116,6 +116,14 @@ def test_what_adds_nothing_is_left_out():
         ("This can be an effusion.", "Pleural Effusion", None, "uncertain"),
         ("Increased cardiothoracic ratio.", "Cardiomegaly", None, "present"),
         ("Fracture of the superior sternotomy wire.", "Support Devices", None, "present"),
+        ("Fullness of the right hilum may represent adenopathy.", "Lymphadenopathy", "right", "uncertain"),
+        ("Improved aeration of the left lower lobe with residual atelectasis.", "Atelectasis", "left", "present"),
+        ("Chest film of a man with SARS shows right consolidation.", "Consolidation", "right", "present"),
+        ("RT-PCR was positive, with COVID-19 pneumonia.", "COVID-19", None, "present"),
+        ("Opacities in the left mid and lower lung zones.", "Lung Opacity", "left", "present"),
+        ("Opacity ?", "Lung Opacity", None, "uncertain"),
+        ("No acute osseous abnormality of the thorax.", "Fracture", None, "absent"),
+        ("The endotracheal tube should be withdrawn by 2 cm.", "Support Devices", None, "present"),
     ],
 )
 def test_wordings_met_in_real_reports(text, finding, side, state):
@@ -131,6 +139,24 @@ def test_wordings_met_in_real_reports(text, finding, side, state):
         ("No pneumothorax, findings compatible with emphysema.", {"Pneumothorax": "absent", "Emphysema": "present"}),
         ("No findings consistent with edema.", {"Edema": "absent"}),
         ("No laryngeal edema.", {}),
+        ("No history of pneumonia, not tested for tuberculosis.", {}),
+        ("Urinary tract infection. Brain edema. Liver lesion.", {}),
+        ("Hypo-expanded lungs.", {"Low Lung Volumes": "present"}),
+        (
+            "Lungs are hyperinflated but clear.",
+            {"Hyperinflation": "present", "Lung Opacity": "absent", "Consolidation": "absent"},
+        ),
+        (
+            "FINDINGS:\nLungs: Clear.\nPleura: No effusion.\nHeart: Normal.\nBones: Intact.",
+            {
+                "Lung Opacity": "absent",
+                "Consolidation": "absent",
+                "Pleural Effusion": "absent",
+                "Cardiomegaly": "absent",
+                "Fracture": "absent",
+            },
+        ),
+        ("<p>Normal heart</p><script>x = 'effusion';</script>", {"Cardiomegaly": "absent"}),
     ],
 )
 def test_wordings_of_reports_that_contradicted_themselves(text, verdicts):
@@ -154,7 +180,8 @@ def test_findings_of_a_user(tmp_path):
     [
         ("", {"empty", "no_observations"}),
         (" \n\t", {"empty", "no_observations"}),
-        ("Unremarkable", {"no_observations"}),
+        ("Portable", {"no_observations"}),
+        ("Normal.", set()),
         ("Pneumothorax", set()),
         ("Keine Infiltrate. Das Herz ist nicht vergrößert und die Lunge ist frei.", {"not_english"}),
         (
@@ -165,7 +192,14 @@ def test_findings_of_a_user(tmp_path):
         ("INDICATION: Rule out pneumonia.", {"no_image_section", "no_observations"}),
         ("<html><body><p>Small left effusion.</p>&nbsp;</body></html>", {"markup"}),
         ("Effusion. " + "\x00\x01\x02" * 20, {"binary"}),
+        ("Kein Pneumothorax.", {"not_english"}),
+        ("\u00c9panchement pleural gauche. Pneumothorax.", {"not_english"}),
+        ("Derrame pleural derecho. No hay consolidation.", {"not_english"}),
         ("There is a left effusion. There is no left effusion.", {"conflicting"}),
+        ("Left lower lobe consolidation. IMPRESSION: No consolidation.", set()),
+        ("FINDINGS: Left lower lobe consolidation. IMPRESSION: No consolidation.", {"conflicting"}),
+        ("Left effusion, no effusion on the right.", set()),
+        ("PICC is in place. The chest tube has been removed.", set()),
         ("The left effusion resolved. There is a right effusion.", set()),
     ],
 )
