@@ -23,7 +23,7 @@ class RSNAPneumoniaDataModule(TableDataModule):
         labels: ``target`` (one label, Pneumonia) or ``class`` (Normal, No Lung Opacity / Not Normal, Lung Opacity).
         missing_images: ``raise`` refuses a folder that lacks listed images, ``drop`` leaves them out.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, masks, loaders, augmentation.
-            Splits: ``ratios``, ``paper``, ``mgca``, ``benchx``, and with lists ``lovt``, ``mrm``.
+            Splits: ``ratios``, ``paper``, ``mgca``, ``mgca_segment``, ``benchx``, and with lists ``lovt``, ``mrm``.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -271,5 +272,9 @@ def _held_patients(table: StudyTable) -> set[str]:
     return {str(name) for name, held in zip(table.patient_ids, table.extra["in_5x200"], strict=True) if held}
 
 
-NAMED_SPLITS: Final = {"chexpert_valid": _chexpert_valid, "chexpert5x200": _chexpert5x200}
+NAMED_SPLITS: Final = {
+    "chexpert_valid": _chexpert_valid,
+    "chexpert5x200": _chexpert5x200,
+    "paper": lambda table, plan: _chexpert_valid(table, replace(plan, ratios=(0.8, 0.2, 0.0))),
+}
 """Published splits; ``official`` is train.csv, valid.csv and the test labels."""

@@ -16,6 +16,7 @@ from dmlm.datasets.edema_grades import COUNTS, FILES, JOINT_IMAGES, Reading, Sou
 from dmlm.datasets.image_presence import MissingImages, present_rows
 from dmlm.datasets.mimic_cxr_reports import TextPolicy
 from dmlm.datasets.splits import draw_splits
+from dmlm.datasets.splits_published import by_ratios
 from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_splits import SplitPlan
 from dmlm.errors import ConfigError, DatasetFormatError, DatasetNotFoundError
@@ -207,6 +208,7 @@ def _refuse_leaks(table: StudyTable, split: NDArray[Any], plan: SplitPlan) -> No
 
 
 NAMED_SPLITS: Final[Mapping[str, Callable[[StudyTable, SplitPlan], NDArray[Any]]]] = {
+    "paper": lambda table, plan: by_ratios(table, plan, (0.6, 0.2, 0.2)),
     "joint_chestxray": partial(_joint_chestxray, fold="1"),
     **{f"joint_chestxray_fold{fold}": partial(_joint_chestxray, fold=str(fold)) for fold in range(1, 6)},
     "expert_test": _expert_test,

@@ -96,6 +96,8 @@ def test_named_splits_are_by_patient_and_hold_5x200_out(roots, tmp_path):
     official = assign_splits(table, SplitPlan("official"))
     assert (official == origin).all()
     valid = assign_splits(table, SplitPlan("chexpert_valid", (0.6, 0.4, 0.0)))
+    same = assign_splits(table, SplitPlan("chexpert_valid", (0.8, 0.2, 0.0)))
+    assert (assign_splits(table, SplitPlan("paper")) == same).all()
     assert ((valid == "test") == (origin == "val")).all()
     assert not set(patients[np.isin(valid, ["train", "val"])]) & set(patients[held])
     assert not set(patients[valid == "train"]) & set(patients[valid == "val"])

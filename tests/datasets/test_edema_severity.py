@@ -110,6 +110,15 @@ def test_leaking_folds_are_refused_unless_allowed(copy):
     assert "test" in assign_splits(table, SplitPlan("joint_chestxray", allow_leaks=True))
 
 
+def test_the_ratios_of_the_paper_are_drawn_by_patient(root):
+    table = open_table("edema", root)
+    split = assign_splits(table, SplitPlan("paper"))
+    assert (split == assign_splits(table, SplitPlan("ratios", (0.6, 0.2, 0.2)))).all()
+    of_patient = {}
+    for patient, part in zip(table.patient_ids, split, strict=True):
+        assert of_patient.setdefault(patient, part) == part
+
+
 def test_expert_test_keeps_other_studies_of_test_patients_out(root):
     table = open_table("edema", root, source="best")
     split = assign_splits(table, SplitPlan("expert_test", (0.7, 0.3, 0.0)))

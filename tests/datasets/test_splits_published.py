@@ -87,6 +87,16 @@ def test_mgca_is_two_draws_of_scikit_learn_over_sorted_ids(full_rsna):
     assert {places[name] for name in test} == {"test"}
 
 
+def test_mgca_for_segmentation_holds_10674_of_the_sorted_ids_out(full_rsna):
+    train, rest = train_test_split(sorted(full_rsna.study_ids), test_size=10_674, random_state=0)
+    test, val = train_test_split(rest, test_size=0.5, random_state=0)
+    assigned = assign_splits(full_rsna, SplitPlan("mgca_segment"))
+    assert sizes(assigned) == (16_010, 5_337, 5_337)
+    places = dict(zip(full_rsna.study_ids, assigned, strict=True))
+    parts = (("train", train), ("val", val), ("test", test))
+    assert all({places[name] for name in names} == {part} for part, names in parts)
+
+
 def test_wrong_sizes_of_a_complete_data_set_are_refused(full_rsna):
     places = np.full(len(full_rsna), "train", dtype="<U5")
     with pytest.raises(DatasetFormatError, match=r"has sizes \[26684, 0, 0\], published are"):
