@@ -76,6 +76,14 @@ _NIH = (
 )
 _REPORTED = ("Lung Opacity", "COVID-19", "Infiltration", "Atelectasis", "Edema", "Pleural Effusion", "Consolidation")
 
+UNSEEN = _csv(
+    "unseen",
+    {"label_columns": ["Pneumonia"], "task": "binary", "unseen_column": "unseen"},
+    {"target": "findings"},
+    "phantom: all findings",
+)
+"""Normal films and bacterial pneumonia of Kermany; viral pneumonia is in the test split alone, marked as unseen."""
+
 PRETRAIN = _csv("pretrain", {"label_columns": list(_REPORTED)}, {}, "phantoms with reports")
 """Images with reports for pre-training; none of Kermany's."""
 

@@ -32,7 +32,7 @@ def radiographs(scale: Scale) -> Plan:
     if scale.budget == "smoke":
         before = dict.fromkeys(scale.seeds, pretraining(scale))
     else:
-        before = {seed: _pretraining(scale, seed) for seed in scale.seeds}
+        before = {seed: seed_pretraining(scale, seed) for seed in scale.seeds}
     runs = list({run.name: run for run in before.values()}.values())
     for seed in scale.seeds:  # by seed, so that a plan of fewer seeds is the beginning of this one
         runs += [_finetuning(scale, task, start, seed, before[seed]) for task in TASKS for start in STARTS]
@@ -68,7 +68,7 @@ def _name(task: Task, start: Start) -> str:
     return f"radiographs-{task.key}-{start}"
 
 
-def _pretraining(scale: Scale, seed: int) -> Run:
+def seed_pretraining(scale: Scale, seed: int) -> Run:
     """Pre-training of one seed: as examples/real_trial.yaml, without Kermany's images and at the size of this table."""
     encoder, predictor = packaged_towers(SIZE)
     statements = {"statement_views": 0.75, "further_statements": 3, "context_in_statement": 0.0, "max_defined": 1}
@@ -82,7 +82,7 @@ def _pretraining(scale: Scale, seed: int) -> Run:
     }
     config = {
         "seed_everything": seed,
-        "trainer": trainer(_length(PRETRAIN_STEPS, PRETRAIN_STEPS // 3), "val_auroc", "max", accelerator="cpu"),
+        "trainer": trainer(length(PRETRAIN_STEPS, PRETRAIN_STEPS // 3), "val_auroc", "max", accelerator="cpu"),
         "model": {"class_path": "DMLMPretrainModule", "init_args": model},
         "data": PRETRAIN.data(scale, batch_size=32, seed=seed),
         "test_after_fit": False,
@@ -109,7 +109,7 @@ def _finetuning(scale: Scale, task: Task, start: Start, seed: int, before: Run) 
         "seed_everything": seed,
         "trainer": scale.finetune_trainer(monitor)
         if smoke
-        else trainer(_length(STEPS, STEPS // 2), monitor, "max", accelerator="cpu"),
+        else trainer(length(STEPS, STEPS // 2), monitor, "max", accelerator="cpu"),
         "model": {
             "class_path": task.module,
             "init_args": {"encoder": encoder, "optim": scale.finetune_optim(start), **options},
@@ -121,7 +121,8 @@ def _finetuning(scale: Scale, task: Task, start: Start, seed: int, before: Run) 
     return Run(f"{_name(task, start)}-s{seed}", config, needs, missing=missing)
 
 
-def _length(steps: int, every: int) -> dict[str, Any]:
+def length(steps: int, every: int) -> dict[str, Any]:
+    """Trainer options of a run of so many steps, validated every so many."""
     return {"max_steps": steps, "val_check_interval": every, "check_val_every_n_epoch": None}
 
 

@@ -7,6 +7,7 @@ ROOT then holds one CSV per task and the masks that had to be made:
 - ``pretrain.csv``: as prepare_real_trial.py, but without the kermany images. Pre-training reads labels as reports; with
   them in it, an encoder that is then fine-tuned on "1 % of kermany's labels" would have read all of them.
 - ``kermany.csv``: normal, bacterial or viral pneumonia (paediatric).
+- ``unseen.csv``: normal or bacterial pneumonia; viral pneumonia is in the test split alone, where ``unseen`` is 1.
 - ``nih.csv``: the 14 text-mined labels of ChestX-ray14.
 - ``rsna.csv``: opacity, by RSNA's radiologists.
 - ``geographic.csv``, ``opacity.csv``: COVID-19 severity in four grades, cut at quarters of its scale: extent 0-8 at 2,
@@ -83,19 +84,34 @@ def prepare_all(folder: Path, root: Path) -> dict[str, Counter[str]]:
         "lung": ("mask", lambda row: lung(row, folder, root)),
         "ground_glass": ("mask", lambda row: ground_glass(row, folder, root)),
     }
-    counts: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {"unseen": write_csv(root / "unseen.csv", unseen(rows, folder))}
     for name, (column, target) in targets.items():
         lines = [{**{key: row[key] for key in SHARED}, column: target(row)} for row in rows]
         lines = [{**line, "path": str(folder / line["path"])} for line in lines if line[column]]
-        counts[name] = Counter(line["split"] for line in lines)
-        with (
-            atomic_path(root / f"{name}.csv") as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, (*SHARED, column))
-            writer.writeheader()
-            writer.writerows(lines)
+        counts[name] = write_csv(root / f"{name}.csv", lines)
     return counts
+
+
+def write_csv(path: Path, lines: list[Row]) -> Counter[str]:
+    """Write rows; return how many there are by split."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, tuple(lines[0]) if lines else SHARED)
+        writer.writeheader()
+        writer.writerows(lines)
+    return Counter(line["split"] for line in lines)
+
+
+def unseen(rows: list[Row], folder: Path) -> list[Row]:
+    """Rows of Kermany with pneumonia or none; those with viral pneumonia stay in the test split alone, marked."""
+    lines = []
+    for row in rows:
+        kind = KERMANY.get(row["labels"], "") if row["source"] == "kermany" else ""
+        viral = kind == "Viral pneumonia"
+        if not kind or (viral and row["split"] != "test"):
+            continue
+        marks = {"Pneumonia": "0" if kind == "Normal" else "1", "unseen": "1" if viral else "0"}
+        lines.append({**{key: row[key] for key in SHARED}, "path": str(folder / row["path"]), **marks})
+    return lines
 
 
 def lung(row: Row, folder: Path, root: Path) -> str:

@@ -70,6 +70,7 @@ def test_every_task_reads_its_file(script, real_data, tmp_path, monkeypatch):
     counts = script.prepare_all(real_data, root)
     assert {name: sum(found.values()) for name, found in counts.items()} == {
         "kermany": 2662,
+        "unseen": 2094,
         "nih": 897,
         "rsna": 303,
         "geographic": 311,
@@ -79,7 +80,10 @@ def test_every_task_reads_its_file(script, real_data, tmp_path, monkeypatch):
     }
     assert not any("kermany" in row["path"] for row in rows_of(root / "pretrain.csv"))
     assert Counter(row["class"] for row in rows_of(root / "kermany.csv"))["Viral pneumonia"] == 670
-    plan = make_plan(["radiographs"], Scale("trial", root))
+    odd = [row for row in rows_of(root / "unseen.csv") if row["unseen"] == "1"]
+    assert {row["split"] for row in odd} == {"test"}
+    assert {row["Pneumonia"] for row in odd} == {"1"}
+    plan = make_plan(["radiographs", "uncertainty"], Scale("trial", root))
     seen = set()
     for run in plan.runs:
         data = run.config["data"]["init_args"]
@@ -98,7 +102,7 @@ def test_every_task_reads_its_file(script, real_data, tmp_path, monkeypatch):
         elif "num_classes" in task:
             assert module.num_classes == task["num_classes"]
             assert module.task == task.get("task", "multiclass")
-    assert len(seen) == 8
+    assert len(seen) == 9
 
 
 def test_a_manifest_without_severity_is_refused(script, tmp_path):

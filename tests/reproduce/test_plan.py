@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -117,3 +119,17 @@ def test_radiographs_at_smoke_are_phantoms_and_have_no_paper_size(tmp_path):
         assert filled == {(row, column) for row in table.rows for column in table.columns}
     with pytest.raises(ConfigError, match="no table of the paper"):
         make_plan(["radiographs"], Scale("paper", tmp_path))
+
+
+def test_uncertainty_asks_every_doubt_of_every_seed():
+    plan = make_plan(["uncertainty"], Scale("smoke", seeds=(0, 1)))
+    classifier, zero_shot = plan.tables
+    assert len(classifier.rows) == 4
+    assert len(zero_shot.rows) == 3  # no dropout there
+    asked = {cell.metric for cell in classifier.cells if cell.runs}
+    assert {f"uncertainty/mc_dropout/corruption_auroc@{level}" for level in range(1, 6)} <= asked
+    assert all(len(cell.runs) == 2 for cell in classifier.cells if cell.runs)
+    tests = [run for run in plan.runs if run.verb == "test"]
+    assert {run.needs for run in tests} == {("pretrain",), ("uncertainty-train-s0",), ("uncertainty-train-s1",)}
+    with pytest.raises(ConfigError, match="no table of the paper"):
+        make_plan(["uncertainty"], Scale("paper", Path("data")))
