@@ -93,7 +93,7 @@ def _table(scale: Scale, key: str, title: str, doubts: tuple[str, ...], runs: tu
     cells = []
     for doubt in doubts:
         for column, metric in _MEASURES.items():
-            own = metric != "ece_macro" or doubt in ("gaussian_samples", "mc_dropout")
+            own = metric != "ece_macro" or (doubt in ("gaussian_samples", "mc_dropout") and "mc_dropout" in doubts)
             name = f"uncertainty/{doubt}/{metric}" if own else "uncertainty/ece_macro@0"
             cells.append(_cell(_DOUBTS[doubt], column, name, runs, own or doubt == "max_probability"))
     rows = tuple(_DOUBTS[doubt] for doubt in doubts)
