@@ -57,10 +57,12 @@ def marked(text: str, observations: tuple[Observation, ...], use_colour: bool) -
         if end < len(text) and state[end] == state[start]:
             continue
         piece, what = _safe(text[start:end]), state[start]
-        if what is None:
+        body = piece.strip()
+        if what is None or not body:
             parts.append(piece)
         else:
-            parts.append(f"{_COLOURS[what]}{piece}{_PLAIN}" if use_colour else f"[{_SIGNS[what]} {piece}]")
+            mark = f"{_COLOURS[what]}{body}{_PLAIN}" if use_colour else f"[{_SIGNS[what]} {body}]"
+            parts.append(piece.replace(body, mark))  # blanks at the seam of two marks stay outside
         start = end
     return "".join(parts)
 

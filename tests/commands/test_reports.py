@@ -228,3 +228,15 @@ def test_open_i_in_one_command(real_data, tmp_path, capsys):
     assert "3955 studies written" in capsys.readouterr().out
     silent = sum(not json.loads(line)["observations"] for line in out.open(encoding="utf-8"))
     assert silent <= 30
+
+
+def test_marks_that_meet_leave_the_blank_between_them_outside():
+    from dmlm.reports.display import marked
+    from dmlm.reports.schema import Observation
+
+    text = "Right effusion suggests infection."
+    found = (
+        Observation("Pleural Effusion", "present", evidence=(0, 14)),
+        Observation("Pneumonia", "uncertain", evidence=(0, 33)),
+    )
+    assert marked(text, found, use_colour=False) == "[+ Right effusion] [? suggests infection]."
