@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import best, one_thread
+from benchmarks.machine import best, half_is_faster, one_thread
 from benchmarks.naive import _image
 from benchmarks.setting import DROPOUT, draw, tokens_of_length
 from dmlm.distributions import Gaussian, kl_divergence, pairwise_wasserstein2
@@ -255,7 +255,7 @@ class _Plain(nn.Module):
 
 def _half(work: Callable[[], Tensor], backward: bool = True) -> Callable[[], object]:
     def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half_is_faster()[0]):
             out = work()
         if backward:
             out.float().sum().backward()

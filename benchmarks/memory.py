@@ -22,7 +22,7 @@ from dmlm.objectives import ObjectiveConfig, PretrainingObjective, Views
 from dmlm.planning.memory import activations
 
 TOKENS = 256
-SIZES = (2, 4)
+SIZES = (1, 2)
 ONE_PASS = ObjectiveConfig(conditioning="joint", align_view="masked")
 
 

@@ -62,8 +62,9 @@ def _first_step(folder: Path) -> tuple[float, float]:
     environment = {**os.environ, "DMLM_CACHE": str(folder / "cache"), START: str(time.time()), ANSWER: str(answer)}
     callback = "--trainer.callbacks+=benchmarks.startup.FirstStep"
     command = ["fit", "--config", str(ROOT / "cli.yaml"), callback, "--trainer.logger", "false"]
+    command += ["--trainer.default_root_dir", str(folder / "run")]
     subprocess.run(
-        [sys.executable, "-m", "dmlm", *command, "--trainer.enable_checkpointing", "true"],
+        [sys.executable, "-m", "dmlm", *command],
         check=True,
         capture_output=True,
         cwd=ROOT,

@@ -1,16 +1,17 @@
 """A pre-training step of the paper's size against the naive step of the same model, and its share of the matrix rate.
 
-``python -m benchmarks.step [--batch 8] [--steps 2] [--figure FILE.png]``. Both start from the same weights and take the
-same batches; every step is timed in turn (CPU time of one thread, bf16), with a probe of the matrix rate between them.
-A step is forward, backward, AdamW and the teacher's average.
+``python -m benchmarks.step [--batch 8] [--steps 2] [--figure FILE.png]``. Both start from the same weights and take
+the same batches, one after the other; a probe of the matrix rate before and after every step says how fast the machine
+was just then (CPU time of one thread; bf16 where the CPU multiplies faster in it, else float32). A step is forward,
+backward, AdamW and the teacher's average.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.machine import MatrixRate, cpu_seconds, median, one_thread
+from benchmarks.machine import MatrixRate, half_is_faster, median, one_thread
 from benchmarks.naive import PADDED, NaiveStep
 from benchmarks.setting import BASE, Size, build, draw, shapes
 from dmlm.models import CrossModalPredictor, ProbabilisticEncoder
@@ -48,11 +49,11 @@ class Ours:
 
     def __call__(self, views: Views) -> Tensor:
         """One step; returns its loss."""
-        self.optimizer.zero_grad()
         with autocast(self.half):
             loss = self.objective(self.encoder, self.predictor, views).loss
         loss.backward()
         self.optimizer.step()
+        self.optimizer.zero_grad()  # lets the memory go: both sides are held at once
         self.objective.teacher.update(self.encoder, 0.0)
         return loss.detach()
 
@@ -76,11 +77,11 @@ class Naive:
 
     def __call__(self, views: Views) -> Tensor:
         """One step; returns its loss."""
-        self.optimizer.zero_grad()
         with autocast(self.half):
             loss = self.step(views)
         loss.backward()
         self.optimizer.step()
+        self.optimizer.zero_grad()  # lets the memory go: both sides are held at once
         self.step.update_teacher(MOMENTUM)
         return loss.detach()
 
@@ -98,55 +99,67 @@ def autocast(half: bool) -> Iterator[None]:
 
 
 def compare(size: Size, batch: int, steps: int, half: bool = True, padded: int = PADDED) -> dict[str, Any]:
-    """Train both for some steps from the same weights on the same batches.
+    """Train both for some steps from the same weights on the same batches, one after the other (for memory).
 
     Returns:
-        ``ours`` and ``naive`` (CPU seconds per step), ``ours_loss`` and ``naive_loss``, ``flops`` per step, ``rates``
-        of matrix products between the steps, ``tokens`` of the texts.
+        ``ours`` and ``naive`` (CPU seconds per step), ``ours_loss`` and ``naive_loss``, ``ours_rates`` and
+        ``naive_rates`` (of matrix products around each step), ``flops`` per step, ``tokens`` of the texts.
     """
-    encoder, predictor = build(size)
     config = ObjectiveConfig(momentum=(MOMENTUM, 1.0))
-    plan = shapes(encoder, predictor, {})
-    twins = copy.deepcopy((encoder, predictor))
-    sides: dict[str, Callable[[Views], Tensor]] = {
-        "ours": Ours(encoder, predictor, config, half),
-        "naive": Naive(*twins, config, half, padded),
-    }
+    found: dict[str, Any] = {"flops": [], "tokens": []}
     matrix = MatrixRate(torch.bfloat16 if half else torch.float32)
-    found: dict[str, Any] = {f"{name}{end}": [] for name in sides for end in ("", "_loss")}
-    found |= {"flops": [], "rates": [], "tokens": []}
-    for step in range(steps):
-        views = draw(encoder, batch, seed=step)
-        found["tokens"] += views.tokens.lengths
-        found["flops"].append(batch * step_flops(plan, views.tokens.lengths).total)
-        for name, side in sides.items():
-            found["rates"].append(matrix.sample())
-            loss: list[float] = []
-            found[name].append(cpu_seconds(lambda side=side, views=views, loss=loss: loss.append(float(side(views)))))
-            found[f"{name}_loss"] += loss
-        found["rates"].append(matrix.sample())
-    del sides
-    gc.collect()
+    for name in ("ours", "naive"):
+        encoder, predictor = build(size)
+        plan = shapes(encoder, predictor, {})
+        side: Callable[[Views], Tensor] = (
+            Ours(encoder, predictor, config, half)
+            if name == "ours"
+            else Naive(encoder, predictor, config, half, padded)
+        )
+        losses, seconds, rates = [], [], []
+        for step in range(steps):
+            views = draw(encoder, batch, seed=step)
+            before = matrix.sample(2)
+            start = time.process_time()
+            losses.append(float(side(views)))
+            seconds.append(time.process_time() - start)
+            rates.append((before + matrix.sample(2)) / 2)
+            if name == "ours":
+                found["tokens"] += views.tokens.lengths
+                found["flops"].append(batch * step_flops(plan, views.tokens.lengths).total)
+        found |= {name: seconds, f"{name}_loss": losses, f"{name}_rates": rates}
+        del side, encoder, predictor
+        gc.collect()
     return found
+
+
+def cost(found: dict[str, Any], side: str) -> float:
+    """What the steps but the first (which allocates) cost, in multiplications that the machine could do meanwhile."""
+    return sum(taken * rate for taken, rate in zip(found[side][1:], found[f"{side}_rates"][1:], strict=True))
 
 
 def measure(batch: int = 8, steps: int = 2, figure: Path | None = None) -> dict[str, float]:
     """Return the ratio of the steps, the share of the matrix rate, and how far the losses are apart."""
     one_thread()
-    found = compare(BASE, batch, steps + 1)
-    # the first step allocates and sets up the optimiser
-    ours, naive, rates = found["ours"][1:], found["naive"][1:], found["rates"][3:]
-    share = sum(found["flops"][1:]) / (sum(ours) * median(rates))
+    half, half_over_single = half_is_faster()
+    found = compare(BASE, batch, steps + 1, half)
+    ours, naive = cost(found, "ours"), cost(found, "naive")
     apart = max(abs(a - b) / abs(b) for a, b in zip(found["ours_loss"], found["naive_loss"], strict=True))
     if figure is not None:
-        draw_curves(figure, "ViT-B/16 + BERT-base", found)
+        draw_curves(figure, f"ViT-B/16 + BERT-base, batch {batch}, {'bf16' if half else 'float32'}", found)
     return {
-        "step_vs_naive": sum(naive) / sum(ours),
-        "gemm_share": share,
-        "step_cpu_seconds": sum(ours) / steps,
-        "step_naive_cpu_seconds": sum(naive) / steps,
+        "step_vs_naive": naive / ours,
+        "gemm_share": sum(found["flops"][1:]) / ours,
+        "step_vs_naive_plain_cpu_time": sum(found["naive"][1:]) / sum(found["ours"][1:]),
+        "step_batch": float(batch),
+        "step_in_bf16": float(half),
+        "step_machine_bf16_over_float32": half_over_single,
+        "step_cpu_seconds": sum(found["ours"][1:]) / steps,
+        "step_naive_cpu_seconds": sum(found["naive"][1:]) / steps,
         "step_gflop": 1e-9 * sum(found["flops"][1:]) / steps,
-        "step_matrix_gflop_per_second": 1e-9 * median(rates),
+        "step_matrix_gflop_per_second": 1e-9 * median(found["ours_rates"][1:]),
+        "step_loss_first": found["ours_loss"][0],
+        "step_loss_last": found["ours_loss"][-1],
         "step_loss_largest_relative_difference": apart,
         "step_text_tokens_mean": sum(found["tokens"]) / len(found["tokens"]),
         **counted_ratios(),
@@ -189,7 +202,7 @@ def draw_curves(path: Path, title: str, found: dict[str, Any]) -> None:
     steps = range(1, len(found["ours_loss"]) + 1)
     upper.plot(steps, found["naive_loss"], color="#d95f02", linewidth=6, alpha=0.4, label="naive step")
     upper.plot(steps, found["ours_loss"], color="#1b3a5c", linewidth=1.5, marker=".", label="dmlm")
-    upper.set_title(f"{title}, batch 8, bf16")
+    upper.set_title(title)
     upper.set_ylabel("loss")
     upper.legend(frameon=False)
     lower.axhline(0.0, color="0.7", linewidth=1)
