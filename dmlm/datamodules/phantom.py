@@ -39,6 +39,9 @@ class PhantomDataModule(ChestXrayDataModule):
         fraction: Share of the training patients to use, nested.
         fraction_seed: Which patients those are.
         min_epoch_steps: Least batches of an epoch; a small training split is gone through several times.
+        bucket_texts: Whether the reports of a training batch have about equally many words, so that less is computed on
+            padding. Worth it where whole reports are read (``views.statement_views: 0``); the text tower groups every
+            batch by length in any case.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class PhantomDataModule(ChestXrayDataModule):
         fraction: float = 1.0,
         fraction_seed: int = 0,
         min_epoch_steps: int = 1,
+        bucket_texts: bool = False,
     ) -> None:
         super().__init__(
             image_size,
@@ -73,6 +77,7 @@ class PhantomDataModule(ChestXrayDataModule):
             fraction,
             fraction_seed,
             min_epoch_steps,
+            bucket_texts,
         )
         self.num_patients = {"train": num_train, "val": num_val, "test": num_test}
         self.data_seed = data_seed

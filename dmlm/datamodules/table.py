@@ -50,6 +50,9 @@ class TableDataModule(ChestXrayDataModule):
         fraction: Share of the training patients to use, nested.
         fraction_seed: Which patients those are.
         min_epoch_steps: Least batches of an epoch; a small training split is gone through several times.
+        bucket_texts: Whether the reports of a training batch have about equally many words, so that less is computed on
+            padding. Worth it where whole reports are read (``views.statement_views: 0``); the text tower groups every
+            batch by length in any case.
     """
 
     default_split: ClassVar[str] = "ratios"
@@ -75,6 +78,7 @@ class TableDataModule(ChestXrayDataModule):
         fraction: float = 1.0,
         fraction_seed: int = 0,
         min_epoch_steps: int = 1,
+        bucket_texts: bool = False,
     ) -> None:
         super().__init__(
             image_size,
@@ -87,6 +91,7 @@ class TableDataModule(ChestXrayDataModule):
             fraction,
             fraction_seed,
             min_epoch_steps,
+            bucket_texts,
         )
         self.root = os.fspath(root)
         self.plan = SplitPlan(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from dmlm.datasets.transforms import EvalTransform, Transform
-from dmlm.errors import DatasetFormatError
+from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.reports.schema import StructuredReport
 
 
@@ -98,6 +98,15 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
     @abstractmethod
     def patient_ids(self) -> list[str]:
         """Patient of each sample, without reading an image."""
+
+    def text_lengths(self) -> NDArray[np.int64]:
+        """Words of each sample's free-text report, int64 ``[N]``, without reading an image.
+
+        Raises:
+            ConfigError: If the data set has no texts.
+        """
+        msg = f"{type(self).__name__} has no free texts to sort by length; leave data.bucket_texts off"
+        raise ConfigError(msg)
 
     def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         """Return one sample; a plain int means epoch 0.

@@ -125,6 +125,10 @@ class DatasetPart(ChestXrayDataset):
         names = self.whole.patient_ids
         return [names[row] for row in self.rows]
 
+    def text_lengths(self) -> NDArray[np.int64]:
+        """Words of the free-text reports of these samples."""
+        return self.whole.text_lengths()[self.rows]
+
     @property
     def mask_names(self) -> tuple[str, ...]:
         """Names of the masks."""

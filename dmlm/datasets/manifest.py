@@ -90,6 +90,10 @@ class ManifestDataset(ChestXrayDataset):
         """Names of the masks of a sample; empty where the CSV names none."""
         return self._mask_names
 
+    def text_lengths(self) -> NDArray[np.int64]:
+        """Words of each sample's free-text report, int64 ``[N]``."""
+        return np.array([len(row.text.split()) for row in self._rows], dtype=np.int64)
+
     def read(self, index: int) -> RawSample:
         """Read the study at ``index`` as it is stored.
 

@@ -103,6 +103,17 @@ class TableDataset(ChestXrayDataset):
         """Patient of each sample."""
         return [str(name) for name in self.table.patient_ids]
 
+    def text_lengths(self) -> NDArray[np.int64]:
+        """Words of each sample's free-text report, int64 ``[N]``; reads all reports once.
+
+        Raises:
+            ConfigError: If the data set has no texts.
+        """
+        text = self.table.text
+        if text is None:
+            return super().text_lengths()
+        return np.array([len(text(index).split()) for index in range(len(self))], dtype=np.int64)
+
     def read(self, index: int) -> RawSample:
         """Read the study at ``index`` as it is stored.
 

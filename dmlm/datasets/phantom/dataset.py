@@ -111,6 +111,10 @@ class PhantomDataset(ChestXrayDataset):
         """Patient of each sample."""
         return [record["patient_id"] for record in self.records]
 
+    def text_lengths(self) -> NDArray[np.int64]:
+        """Words of each sample's free-text report, int64 ``[N]``."""
+        return np.array([len(record["text"].split()) for record in self.records], dtype=np.int64)
+
     def read(self, index: int) -> RawSample:
         """Read the study at ``index`` as it is stored."""
         record = self.records[index]
