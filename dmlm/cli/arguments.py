@@ -95,6 +95,6 @@ def _check_file(value: str) -> None:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         msg = f"{value}{where}: not valid YAML: {error.problem}"
         raise ConfigError(msg) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         msg = f"{value} is not a YAML file: {error}"
         raise ConfigError(msg) from error

@@ -241,7 +241,15 @@ def _bert_tokenizer(path: Path) -> Any:  # noqa: ANN401 - tokenizers exports no 
     if not path.is_file():
         msg = f"--tokenizer: no file '{path}'; give library, a tokenizer.json or a vocab.txt"
         raise ConfigError(msg)
-    words = path.read_text(encoding="utf-8").split("\n")
+    try:
+        words = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        msg = f"--tokenizer: {path} is no text in UTF-8 ({error.reason}); download it again"
+        raise ConfigError(msg) from error
+    absent = [word for word in ("[UNK]", "[SEP]", "[CLS]") if word not in words]
+    if absent:
+        msg = f"--tokenizer: {path} has no line '{absent[0]}'; expected the vocab.txt of a BERT model"
+        raise ConfigError(msg)
     is_cased = any(word.isalpha() and word != word.lower() for word in words)
     return implementations.BertWordPieceTokenizer(str(path), lowercase=not is_cased)  # type: ignore[attr-defined]
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.datasets.problems import nearest
 from dmlm.errors import DatasetFormatError
-from dmlm.io.bounded import BoundedGzip
+from dmlm.io.bounded import opened_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
 LABEL_VALUES: Final[Mapping[str, float]] = {
     "": np.nan,
@@ -135,27 +131,3 @@ def check_unique(path: Path, name: str, cells: Sequence[str] | NDArray[np.int64]
             msg = f"{path}, line {line}: {name} '{cell}' is listed already in line {seen[cell]}; keep one of these rows"
             raise DatasetFormatError(msg)
         seen[cell] = line
-
-
-@contextmanager
-def opened_table(path: Path) -> Iterator[IO[str]]:
-    """Open a table or a list as UTF-8 text, plain or gzipped; damage anywhere in it becomes one line.
-
-    Raises:
-        DatasetFormatError: While the block runs, if the file cannot be read, is damaged, or is no text.
-    """
-    try:
-        with BoundedGzip(path) if path.suffix == ".gz" else path.open("rb") as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        msg = f"{path}: the file is damaged or cut off ({error}); download it again"
-        raise DatasetFormatError(msg) from error
-    except UnicodeDecodeError as error:
-        msg = f"{path}: not a text file in UTF-8 ({error.reason}); download it again"
-        raise DatasetFormatError(msg) from error
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
-        raise DatasetFormatError(msg) from error
-    except csv.Error as error:
-        msg = f"{path}: not a CSV ({error}); download it again"
-        raise DatasetFormatError(msg) from error

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from dmlm.datasets.boxes import Box
-from dmlm.datasets.csv_columns import find_table, opened_table
+from dmlm.datasets.csv_columns import find_table
 from dmlm.datasets.problems import nearest
 from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import DatasetFormatError
+from dmlm.io.bounded import opened_table
 
 LABEL_NAMES: Final = (
     "Atelectasis",

@@ -5,10 +5,14 @@ A bomb is refused before it fills the memory, and a member whose path leads out 
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
@@ -103,6 +107,30 @@ class BoundedGzip(gzip.GzipFile):
         if self._left < 0:
             raise DatasetFormatError(_too_large(str(self._path), MAX_TABLE_BYTES))
         return data
+
+
+@contextmanager
+def opened_table(path: Path) -> Iterator[IO[str]]:
+    """Open a table or a list as UTF-8 text, plain or gzipped; damage anywhere in it becomes one line.
+
+    Raises:
+        DatasetFormatError: While the block runs, if the file cannot be read, is damaged, or is no text.
+    """
+    try:
+        with BoundedGzip(path) if path.suffix == ".gz" else path.open("rb") as raw:
+            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        msg = f"{path}: the file is damaged or cut off ({error}); download it again"
+        raise DatasetFormatError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path}: not a text file in UTF-8 ({error.reason}); download it again"
+        raise DatasetFormatError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions"
+        raise DatasetFormatError(msg) from error
+    except csv.Error as error:
+        msg = f"{path}: not a CSV ({error}); download it again"
+        raise DatasetFormatError(msg) from error
 
 
 def _too_large(name: str, limit: int) -> str:

@@ -46,7 +46,11 @@ def own_tokenizer(which: str) -> tuple[Tokenizer, dict[str, str]]:
     if not path.is_file():
         msg = f"tokenizer must be 'auto', 'library' or a tokenizer.json; '{which}' is no file"
         raise ConfigError(msg)
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises the bare class
+        msg = f"{path}: not a tokenizer.json of the tokenizers library ({str(error)[:120]}); save it again"
+        raise ConfigError(msg) from error
     names = {"pad": ("[PAD]", "<pad>"), "mask": ("[MASK]", "<mask>")}
     return tokenizer, {
         role: token for role, tokens in names.items() for token in tokens if tokenizer.token_to_id(token) is not None

@@ -7,7 +7,6 @@ MIMIC-CXR comes with labels of two labelers (``mimic-cxr-2.0.0-chexpert.csv.gz``
 from __future__ import annotations
 
 import csv
-import gzip
 import math
 import os
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError
+from dmlm.io.bounded import opened_table
 from dmlm.reports.knowledge import load_knowledge
 from dmlm.reports.roll_up import roll_up
 from dmlm.reports.schema import StructuredReport
@@ -106,8 +106,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     if not path.is_file():
         msg = f"{path}: no such file of labels; give mimic-cxr-2.0.0-chexpert.csv.gz or a CSV like it"
         raise DatasetNotFoundError(msg)
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
+    with opened_table(path) as handle:
         table = csv.DictReader(handle)
         columns = table.fieldnames or []
         known = load_knowledge()

@@ -166,7 +166,7 @@ def _with_file(path: str, is_authors: bool = False) -> Knowledge:
 def _entries(text: str, path: str) -> dict[str, dict[str, Any]]:
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         msg = f"{path}: not valid YAML ({' '.join(str(error).split())})"
         raise ReportFormatError(msg) from error
     if not isinstance(data, dict) or set(data) != {"findings"} or not isinstance(data["findings"], dict):

@@ -77,7 +77,7 @@ def from_json(
     """
     try:
         data = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # brackets in brackets without end
         msg = f"{where}: not a line of JSON ({error}); build the file again, or with --resume to keep its whole lines"
         raise ReportFormatError(msg) from error
     fields = _checked(data, where)
@@ -137,9 +137,12 @@ def _observation(item: Any, number: int, where: str) -> Observation:  # noqa: AN
         raise ReportFormatError(msg)
     evidence = item.get("evidence")
     if evidence is not None and not (
-        isinstance(evidence, list) and len(evidence) == 2 and all(isinstance(place, int) for place in evidence)
+        isinstance(evidence, list)
+        and len(evidence) == 2
+        and all(isinstance(place, int) for place in evidence)
+        and 0 <= evidence[0] <= evidence[1]
     ):
-        msg = f"{where}: observation {number}: evidence must be [start, end] in characters; got {evidence}"
+        msg = f"{where}: observation {number}: evidence must be [start, end] in characters; got {str(evidence)[:60]}"
         raise ReportFormatError(msg)
     try:
         values = {**item, "evidence": None if evidence is None else (evidence[0], evidence[1])}
