@@ -57,7 +57,7 @@ def _parser() -> Arguments:
         prog="dmlm reproduce",
         description="Run or resume everything that a table needs, and write it beside the paper's numbers.",
     )
-    parser.add_argument("what", nargs="+", metavar="TABLE", help=f"{', '.join(PLANS)}, or all (1 to 5)")
+    parser.add_argument("what", nargs="+", metavar="TABLE", help=f"{', '.join(PLANS)}, all (1 to 5), or ablations")
     parser.add_argument("--data", type=Path, metavar="ROOT", help="folder of the data (docs/reproduce)")
     parser.add_argument(
         "--budget",

@@ -17,6 +17,7 @@ from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.pretrained import from_pretrained, save_pretrained
 from dmlm.models.segmenter import Segmenter
 from dmlm.models.text import HFTextEncoder, TextEncoder, TextFeatures
+from dmlm.models.tiles import TileEncoder
 from dmlm.models.tokens import TokenBatch
 
 _LAZY = {
@@ -46,6 +47,7 @@ __all__ = [
     "Segmenter",
     "TextEncoder",
     "TextFeatures",
+    "TileEncoder",
     "TimmImageEncoder",
     "TokenBatch",
     "from_pretrained",

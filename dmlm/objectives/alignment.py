@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +12,22 @@ from torch.nn import functional as F
 from dmlm.distributions import Gaussian, pairwise_csd, pairwise_wasserstein2, wasserstein2
 from dmlm.errors import ConfigError
 from dmlm.objectives.distributed import gather, world_size
+from dmlm.objectives.local_alignment import local_distances
 from dmlm.objectives.positives import PairRelations, identity_relations, pair_relations, same_text_relations
 
-AlignmentKind = Literal["contrastive", "csd_bce", "attract"]
+AlignmentKind = Literal["contrastive", "cosine", "csd_bce", "attract"]
 Positives = Literal["findings", "same_text", "identity"]
-Distance = Literal["w2", "csd"]
+Distance = Literal["w2", "csd", "cosine"]
 
 
 class AlignmentLoss(nn.Module):
     """Bring each image's distribution near the texts that are true of it.
 
     ``contrastive``: symmetric InfoNCE over ``-scale * W2^2 / D``; positives share the target mass evenly, ignored pairs
-    leave the softmax. ``csd_bce``: a sigmoid per pair over ``-scale * CSD / D + shift`` (PCME++, ProLIP). ``attract``
-    is the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse and does collapse; it
-    is there to be studied.
+    leave the softmax. ``cosine``: the same over ``-scale * (2 - 2 cos)`` of the means, which is on the same scale;
+    variances take no part (ConVIRT, CLIP). ``csd_bce``: a sigmoid per pair over ``-scale * CSD / D + shift`` (PCME++,
+    ProLIP). ``attract`` is the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse
+    and does collapse; it is there to be studied.
 
     Args:
         kind: See above.
@@ -47,8 +49,8 @@ class AlignmentLoss(nn.Module):
         shift_init: float = 7.14,
     ) -> None:
         super().__init__()
-        if kind not in ("contrastive", "csd_bce", "attract"):
-            msg = f"kind of alignment must be contrastive, csd_bce or attract, got '{kind}'"
+        if kind not in get_args(AlignmentKind):
+            msg = f"kind of alignment must be {', '.join(get_args(AlignmentKind))}, got '{kind}'"
             raise ConfigError(msg)
         if positives not in ("findings", "same_text", "identity"):
             msg = f"positives must be findings, same_text or identity, got '{positives}'"
@@ -61,6 +63,8 @@ class AlignmentLoss(nn.Module):
     @property
     def distance(self) -> Distance:
         """Distance that training uses, and that zero-shot scores should use."""
+        if self.kind == "cosine":
+            return "cosine"
         return "csd" if self.kind == "csd_bce" else "w2"
 
     @property
@@ -89,14 +93,46 @@ class AlignmentLoss(nn.Module):
         if self.kind == "attract":
             return wasserstein2(Gaussian(image.mean[owners], image.logvar[owners]), text).mean()
         relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys), owners)
+        if self.kind == "cosine":
+            return _contrast(-self.scale * _pairwise_cosine(image, text), relations)
         if self.kind == "contrastive":
-            logits = -self.scale * pairwise_wasserstein2(image, text, owners=owners)
-            return 0.5 * (_multi_positive(logits, relations) + _multi_positive(logits.t(), _transpose(relations)))
+            return _contrast(-self.scale * pairwise_wasserstein2(image, text, owners=owners), relations)
         logits = -self.scale * pairwise_csd(image, text, owners=owners) + self.shift
         wanted = relations.positive.to(logits.dtype)
         known = (relations.positive | relations.negative).to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
         return (each * known).sum() / len(logits)
+
+    def local(
+        self,
+        patches: Gaussian,
+        tokens: Gaussian,
+        words: Tensor,
+        report_facts: Tensor,
+        text_facts: Tensor,
+        text_keys: Tensor,
+    ) -> Tensor:
+        """Contrast images and texts by their patches and words (see :mod:`dmlm.objectives.local_alignment`).
+
+        The scale is that of the global elements, and so are positives and, of distances, W2 or the cosine.
+
+        Args:
+            patches: All patches of the images, ``(B, N, D)``.
+            tokens: Tokens of one text per image, ``(B, L, D)``.
+            words: bool ``(B, L)``, tokens that count.
+            report_facts: int64 ``(B, K, 4)``.
+            text_facts: int64 ``(B, K, 4)``.
+            text_keys: int64 ``(B,)``.
+
+        Returns:
+            Scalar float32, the same on every process.
+        """
+        owners = _owners(len(patches.mean), len(tokens.mean), patches.mean.device)
+        # every process compares its own texts with all images, and the columns of all make the matrix
+        everyone = Gaussian(gather(patches.mean.float()), gather(patches.logvar.float()))
+        apart = gather(local_distances(everyone, tokens, words, self.kind == "cosine").t().contiguous()).t()
+        relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys), owners)
+        return _contrast(-self.scale * apart, relations)
 
     def relations(self, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor, owners: Tensor) -> PairRelations:
         """Positives and negatives of a global batch under the chosen rule; ``owners`` int64 ``(T,)``."""
@@ -111,6 +147,16 @@ def _owners(images: int, texts: int, device: torch.device) -> Tensor:
     """Image of each text in the gathered batch: every process brings its images and, image by image, their texts."""
     own = torch.arange(texts, device=device) % images
     return (torch.arange(world_size(), device=device)[:, None] * images + own).flatten()
+
+
+def _pairwise_cosine(image: Gaussian, text: Gaussian) -> Tensor:
+    """``2 - 2 cos`` of the means, ``(B, T)``: W2 of layer-normalised means without the variances."""
+    return 2.0 - 2.0 * F.normalize(image.mean, dim=-1) @ F.normalize(text.mean, dim=-1).t()
+
+
+def _contrast(logits: Tensor, relations: PairRelations) -> Tensor:
+    """Symmetric cross-entropy of images over texts and of texts over images, ``(B, T)`` -> scalar."""
+    return 0.5 * (_multi_positive(logits, relations) + _multi_positive(logits.t(), _transpose(relations)))
 
 
 def _multi_positive(logits: Tensor, relations: PairRelations) -> Tensor:

@@ -30,9 +30,11 @@ class ObjectiveConfig:
         target: Where true distributions come from: ``ema``, ``frozen``, ``online``, ``shared``.
         momentum: EMA momentum at the start and at the end of training.
         conditioning: ``cross_full`` reads the full view of the other modality, ``joint`` its masked view.
-        alignment: ``contrastive``, ``csd_bce`` or ``attract`` (the letter of Eq. 4; collapses).
+        alignment: ``contrastive``, ``cosine`` (no variances), ``csd_bce`` or ``attract`` (the letter of Eq. 4, which
+            collapses).
         positives: ``findings``, ``same_text`` or ``identity``.
         align_view: Align ``full`` or ``masked`` views. ``masked`` with ``joint`` needs no full student pass.
+        local_weight: Weight, inside alignment, of the contrast of words with patches (GLoRIA-like); 0 leaves it out.
         scale_init: Alignment scale at the start.
         scale_max: Largest alignment scale.
         vib_weight: Weight of KL(global element || N(0, I)), which guards the variances; without alignment it acts on
@@ -57,6 +59,7 @@ class ObjectiveConfig:
     alignment: AlignmentKind = "contrastive"
     positives: Positives = "findings"
     align_view: Literal["full", "masked"] = "full"
+    local_weight: float = 0.0
     scale_init: float = 7.14
     scale_max: float = 50.0
     vib_weight: float = 1e-4
@@ -77,6 +80,12 @@ class ObjectiveConfig:
             if getattr(self, name) not in allowed:
                 msg = f"{name} must be {' or '.join(allowed)}, got '{getattr(self, name)}'"
                 raise ConfigError(msg)
+        if self.local_weight < 0 or (self.local_weight and (self.masked_weight == 1 or self.align_view == "masked")):
+            msg = (
+                "local_weight must be at least 0, and with it masked_weight below 1 and align_view full (words are "
+                f"compared with all patches), got {self.local_weight}"
+            )
+            raise ConfigError(msg)
         if self.target == "online" and (self.masked_weight == 1 or self.alignment == "attract"):
             msg = (
                 "target=online collapses without a contrastive alignment: use target=ema, or alignment=contrastive or "

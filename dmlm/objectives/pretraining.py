@@ -85,8 +85,11 @@ class PretrainingObjective(nn.Module):
             loss = loss + torch.stack([0.0 * parameter.sum() for parameter in waiting]).sum()
         if config.masked_weight < 1:
             align = self._align(encoder, image, text, views)
-            loss = loss + (1.0 - config.masked_weight) * align
             parts |= {"align": align, "scale": self.alignment.scale}
+            if config.local_weight:
+                parts["align_local"] = self._align_local(seen, views)
+                align = align + config.local_weight * parts["align_local"]
+            loss = loss + (1.0 - config.masked_weight) * align
         parts |= {
             "image_spread": spread(image.mean),
             "text_spread": spread(text.mean),
@@ -107,6 +110,11 @@ class PretrainingObjective(nn.Module):
         with record_function("dmlm: losses"):
             loss: Tensor = self.alignment(image, text, views.report_facts, facts, keys)
         return loss
+
+    def _align_local(self, seen: Encoded, views: Views) -> Tensor:
+        """Align the words of the text views with the patches of the images."""
+        facts = (views.report_facts, views.text_facts, views.text_keys)
+        return self.alignment.local(seen.image.at(slice(1, None)), seen.text, views.tokens.words >= 0, *facts)
 
     def _encode(
         self, encoder: ProbabilisticEncoder, views: Views, full: bool, masked: bool
@@ -181,6 +189,26 @@ class PretrainingObjective(nn.Module):
                 parts["pixel_anchor"] = self.anchor.pixel_loss(predicted.mean, views.images, hidden, grid)
                 loss = loss + config.pixel_anchor * parts["pixel_anchor"]
         return loss
+
+    @torch.no_grad()
+    def predict_patches(
+        self, encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, views: Views
+    ) -> tuple[Gaussian, Gaussian]:
+        """Predict the masked patches of a batch as training does, for evaluation.
+
+        Returns:
+            Predicted and true distributions, ``(B, Q, D)`` each.
+        """
+        full, masked = self._encode(encoder, views, full=True, masked=True)
+        if full is None or masked is None:
+            msg = "both views are needed to compare predictions with targets"
+            raise ConfigError(msg)
+        visible, hidden = visible_indices(views.image_mask), visible_indices(~views.image_mask)
+        cross, valid = self.config.conditioning == "cross_full", views.tokens.valid
+        text, read = (full.text, valid) if cross else (masked.text, valid & ~views.text_mask)
+        grid = encoder.image.patch_grid
+        predicted = predictor.predict_image(hidden, masked.image, visible, text, read, grid)
+        return predicted, self._targets(views, full).image.gather(hidden + 1)
 
     @torch.no_grad()
     def encode_full(self, encoder: ProbabilisticEncoder, images: Tensor, tokens: TokenBatch) -> Encoded:

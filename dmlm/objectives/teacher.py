@@ -60,8 +60,7 @@ class Teacher(nn.Module):
 
     def momentum(self, progress: float) -> float:
         """Momentum at ``progress`` (0..1) of the training."""
-        start, end = self.bounds
-        return end - (end - start) * 0.5 * (1.0 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+        return momentum_at(progress, *self.bounds)
 
     @torch.no_grad()
     def update(self, encoder: ProbabilisticEncoder, progress: float) -> None:
@@ -74,8 +73,19 @@ class Teacher(nn.Module):
         if self.kind != "ema" or self.encoder is None:
             return
         weight = 1.0 - self.momentum(progress)
-        own: list[torch.Tensor] = list(self.encoder.parameters())
-        new: list[torch.Tensor] = list(encoder.parameters())
-        torch._foreach_lerp_(own, new, weight)
-        for mine, theirs in zip(self.encoder.buffers(), encoder.buffers(), strict=True):
-            mine.copy_(theirs)
+        follow(self.encoder, encoder, weight)
+
+
+def momentum_at(progress: float, start: float, end: float) -> float:
+    """Momentum on a half cosine from ``start`` to ``end`` at ``progress`` (0..1) of the training."""
+    return end - (end - start) * 0.5 * (1.0 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+
+
+@torch.no_grad()
+def follow(copied: nn.Module, leader: nn.Module, weight: float) -> None:
+    """Move the weights of a copy by ``weight`` (0..1) towards its original's, and take over the buffers."""
+    own: list[torch.Tensor] = list(copied.parameters())
+    new: list[torch.Tensor] = list(leader.parameters())
+    torch._foreach_lerp_(own, new, weight)
+    for mine, theirs in zip(copied.buffers(), leader.buffers(), strict=True):
+        mine.copy_(theirs)

@@ -48,6 +48,7 @@ class Cell:
         runs: Names of its runs, one per seed; their mean and standard deviation are shown. Empty where there is
             nothing to run.
         note: Why there is nothing to run.
+        scale: Factor of what is shown where it is not the table's; such a cell is not drawn beside the others.
     """
 
     row: str
@@ -55,6 +56,7 @@ class Cell:
     metric: str
     runs: tuple[str, ...] = ()
     note: str = ""
+    scale: float | None = None
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,14 @@ def as_records(table: Table, results: dict[tuple[str, str], Result]) -> list[dic
         result = results.get((row, column))
         if result is None:
             continue
+        scale = table.scale if result.cell.scale is None else result.cell.scale
         records.append(
             {
                 "table": table.key,
                 "row": row,
                 "column": column,
-                "value": table.scale * result.spread.mean,
-                "std": table.scale * result.spread.std,
+                "value": scale * result.spread.mean,
+                "std": scale * result.spread.std,
                 "seeds": result.spread.runs,
                 "source": "ours",
                 "metric": result.cell.metric,

@@ -121,9 +121,11 @@ def table_figure(table: Table, results: Results) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#ececec", linewidth=0.6)
     colours = ("#8a8a8a", "#c8571b", "#1f5a94", "#2e8b57", "#8a4fa3", "#7a5c2e")
+    plain = {cell.column for cell in table.cells if cell.scale is not None}
+    columns = [column for column in table.columns if column not in plain]
     step = 0.7 / max(1, len(table.rows))
     for index, row in enumerate(table.rows):
-        found = [(x, results.get((row, column))) for x, column in enumerate(table.columns)]
+        found = [(x, results.get((row, column))) for x, column in enumerate(columns)]
         points = [(x, result.spread) for x, result in found if result is not None and result.spread.runs]
         places = [x + (index - (len(table.rows) - 1) / 2) * step for x, _ in points]
         means = [table.scale * value.mean for _, value in points]
@@ -133,7 +135,7 @@ def table_figure(table: Table, results: Results) -> Figure:
             places,
             means,
             yerr=errors,
-            fmt="os^vD*"[index % 6],
+            fmt="os^vD*"[(index + index // 6) % 6],
             color=colour,
             markersize=5,
             capsize=2,
@@ -141,7 +143,7 @@ def table_figure(table: Table, results: Results) -> Figure:
             label=row,
         )
     for index, (row, values) in enumerate(table.published.items()):
-        at = [(x, values[column]) for x, column in enumerate(table.columns) if column in values]
+        at = [(x, values[column]) for x, column in enumerate(columns) if column in values]
         marker = "Dsp"[index % 3]
         axes.scatter(
             [x for x, _ in at],
@@ -154,9 +156,9 @@ def table_figure(table: Table, results: Results) -> Figure:
             label=f"{row}, published",
             zorder=3,
         )
-    axes.set_xticks(range(len(table.columns)), table.columns, rotation=30, ha="right", fontsize=SMALL_SIZE)
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", fontsize=SMALL_SIZE)
     axes.tick_params(labelsize=SMALL_SIZE)
-    axes.set_xlim(-0.6, len(table.columns) - 0.4)
+    axes.set_xlim(-0.6, len(columns) - 0.4)
     axes.set_title(f"{table.key}: {table.title}", fontsize=TEXT_SIZE)
     figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL_SIZE, frameon=False)
     return figure
@@ -171,7 +173,7 @@ def _cell(result: Result | None, scale: float, footnotes: list[str]) -> str:
         if result.reason not in footnotes:
             footnotes.append(result.reason)
         mark = f" ({footnotes.index(result.reason) + 1})"
-    text = result.spread.text(2, scale)
+    text = result.spread.text(2, scale if result.cell.scale is None else result.cell.scale)
     if len(links) == 1:
         return f"[{text}](runs/{links[0]}){mark}"
     each = ", ".join(f"[{number}](runs/{name})" for number, name in enumerate(links))

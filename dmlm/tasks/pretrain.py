@@ -15,6 +15,7 @@ from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker, text_
 from dmlm.models.centering import center_statements
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
+from dmlm.models.zero_shot import Distance
 from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Statements, Views
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
@@ -115,9 +116,15 @@ class DMLMPretrainModule(ZeroShotTask):
         return float(self.objective.alignment.scale.detach())
 
     @property
-    def training_distance(self) -> Literal["w2", "csd"]:
+    def training_distance(self) -> Distance:
         """The distance that alignment trains with."""
         return self.objective.alignment.distance
+
+    @property
+    def predicts_variances(self) -> bool:
+        """Whether masked patches are predicted with a variance that training shapes."""
+        config = self.objective.config
+        return config.masked_weight > 0 and config.image_weight > 0 and config.kl_direction != "mse"
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Compute the loss of one batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class ZeroShotTask(TaskModule, ABC):
         return 7.14
 
     @property
-    def training_distance(self) -> Literal["w2", "csd"]:
+    def training_distance(self) -> Distance:
         """What ``zero_shot.distance: train`` means."""
         return "w2"
 
@@ -68,6 +68,11 @@ class ZeroShotTask(TaskModule, ABC):
     def zero_shot_distance(self) -> Distance:
         """Distance of the result."""
         return self.training_distance if self.zero_shot.distance == "train" else self.zero_shot.distance
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Columns of the data's labels that are evaluated; known once a validation or a test has begun."""
+        return self._columns
 
     def check_datamodule(self, datamodule: LightningDataModule) -> None:
         """Check that the findings to evaluate are labels of the data."""

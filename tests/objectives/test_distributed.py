@@ -23,6 +23,19 @@ CONFIGS = {
     "csd_bce": ObjectiveConfig(alignment="csd_bce", positives="same_text", target="online"),
     "joint": ObjectiveConfig(conditioning="joint", align_view="masked", kl_direction="symmetric"),
     "attract": ObjectiveConfig(alignment="attract"),
+    "local": ObjectiveConfig(local_weight=0.5),
+    "twin": ObjectiveConfig(kl_direction="mse", alignment="cosine", vib_weight=0.0, local_weight=0.5),
+    "maskvlm": ObjectiveConfig(
+        masked_weight=0.5,
+        text_weight=0.0,
+        image_weight=0.0,
+        kl_direction="mse",
+        token_anchor=1.0,
+        pixel_anchor=1.0,
+        alignment="cosine",
+        target="online",
+        vib_weight=0.0,
+    ),
 }
 
 
