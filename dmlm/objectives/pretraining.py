@@ -121,10 +121,11 @@ class PretrainingObjective(nn.Module):
     ) -> tuple[Encoded | None, Encoded | None]:
         """Encode the views that are needed; both views of the texts go through the tower as one batch.
 
-        Without masked prediction only the global elements are read, so only they are computed.
+        Without masked prediction and local alignment only the global elements are read, so only they are computed.
         """
         tokens, mask = views.tokens, views.text_mask
-        first = None if masked else torch.zeros(len(tokens), 1, dtype=torch.int64, device=mask.device)
+        everything = masked or self.config.local_weight
+        first = None if everything else torch.zeros(len(tokens), 1, dtype=torch.int64, device=mask.device)
         with record_function("dmlm: encode image"):
             image_full = encoder.encode_image(views.images, index=first) if full else None
             image_masked = encoder.encode_image(views.images, views.image_mask) if masked else None
@@ -208,7 +209,7 @@ class PretrainingObjective(nn.Module):
         text, read = (full.text, valid) if cross else (masked.text, valid & ~views.text_mask)
         grid = encoder.image.patch_grid
         predicted = predictor.predict_image(hidden, masked.image, visible, text, read, grid)
-        return predicted, self._targets(views, full).image.gather(hidden + 1)
+        return predicted, self._targets(views, full, hidden + 1, positions_of(views.text_mask)[0]).image
 
     @torch.no_grad()
     def encode_full(self, encoder: ProbabilisticEncoder, images: Tensor, tokens: TokenBatch) -> Encoded:

@@ -27,7 +27,11 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+SLOW = ("deterministic_twin", "simclr", "w2_contrast")  # nearly what others are
+CASES = [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in OVERLAYS]
+
+
+@pytest.mark.parametrize("overlay", CASES)
 def test_overlay_runs(overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     small = tmp_path / "small.yaml"

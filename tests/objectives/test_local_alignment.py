@@ -77,6 +77,19 @@ def test_local_weight_adds_to_alignment() -> None:
     torch.testing.assert_close(difference, 0.8 * 0.5 * steps[1].parts["align_local"], atol=1e-5, rtol=1e-4)
 
 
+def test_local_alignment_alone() -> None:
+    """Without masked prediction the heads compute global elements only, unless words and patches are compared."""
+    encoder, predictor = tiny_encoder().eval(), tiny_predictor().eval()
+    views = example_views(encoder, 6)
+    values = [
+        PretrainingObjective(ObjectiveConfig(masked_weight=weight, local_weight=1.0), encoder)
+        .eval()(encoder, predictor, views)
+        .parts["align_local"]
+        for weight in (0.0, 0.2)
+    ]
+    torch.testing.assert_close(*values, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("options", [{"local_weight": -1}, {"local_weight": 1, "masked_weight": 1}])
 def test_local_weight_out_of_range(options: dict) -> None:
     with pytest.raises(ConfigError, match="local_weight"):
