@@ -37,7 +37,8 @@ class UncertaintyModule(TaskModule):
     ``corruption.png``.
 
     Args:
-        path: The ``.ckpt`` of the run whose model is tested.
+        path: The ``.ckpt`` of the run whose model is tested. A classifier must have been trained for the data's labels;
+            a zero-shot model is asked about them.
         corruptions: Kinds: ``noise``, ``blur``, ``exposure``, ``covered``.
         levels: Degrees, 1 to 5.
         samples: Samples of each image's distribution, and passes with dropout.
@@ -81,13 +82,8 @@ class UncertaintyModule(TaskModule):
                 f"{', '.join(predictor.names)}: use the data that it was trained with"
             )
             raise MismatchError(msg)
-        lost = [name for name in predictor.names if name not in datamodule.label_names]
-        if lost:
-            msg = f"{self.path} speaks about '{lost[0]}', which is no label of the data"
-            raise MismatchError(msg)
         self._agree(datamodule, "image_size", predictor.image_size, "data.image_size")
         self._predictor = predictor
-        self._columns = [datamodule.label_names.index(name) for name in predictor.names]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Refuse: Lightning asks whether there is such a method before it calls :meth:`setup`, which says why not."""
@@ -109,7 +105,7 @@ class UncertaintyModule(TaskModule):
         """Answer every version of the images of a batch."""
         images, index = batch["image"], batch["index"].cpu().numpy()
         versions = [self._ask(self._spoilt(images, index, version), index) for version in self.versions]
-        row: Columns = {"index": index, "labels": batch["labels"][:, self._columns].cpu().numpy()}
+        row: Columns = {"index": index, "labels": batch["labels"].cpu().numpy()}
         row["prob"] = np.stack([prob for prob, _ in versions], axis=1)
         for name in versions[0][1]:
             row[f"value/{name}"] = np.stack([doubts[name].value for _, doubts in versions], axis=1)
@@ -147,7 +143,7 @@ class UncertaintyModule(TaskModule):
         if isinstance(task, ClassificationModule):
             return LabelPredictor(task)
         if isinstance(task, ZeroShotTask):
-            return LabelPredictor(task, task.zero_shot.findings or names, thresholds_of_run(Path(self.path)))
+            return LabelPredictor(task, names, thresholds_of_run(Path(self.path)))
         msg = f"{self.path} holds a {type(task).__name__}; UncertaintyModule tests classification and zero-shot models"
         raise CheckpointError(msg)
 
