@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dmlm.errors import ConfigError
+from dmlm.masking.draws import Source, random_rows
 from dmlm.masking.image import ImageMasker, MaskContext, hide_highest
 
 
@@ -72,11 +73,11 @@ class GuidedMask(ImageMasker):
             float ``(B, N)`` in 0..1 on the images' device; a row of one value means "nothing known".
         """
 
-    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:
+    def __call__(self, context: MaskContext, generator: Source) -> Tensor:
         """Draw masks; see :meth:`ImageMasker.__call__`."""
         batch, patches = len(context.images), context.num_patches
         # drawn even where nothing is hidden, so that what follows in a run does not depend on the ratio
-        uniform = torch.rand(batch, patches, generator=generator).clamp(1e-9, 1 - 1e-7)
+        noise = random_rows(batch, patches, generator).clamp(1e-9, 1 - 1e-7)
         if self.ratio == 0 and self.ratio_range is None:
             return torch.zeros(batch, patches, dtype=torch.bool, device=context.images.device)
         self.counts["images"] += batch
@@ -85,7 +86,7 @@ class GuidedMask(ImageMasker):
         guided = torch.log_softmax(relevance / self.temperature, dim=1) + _log(1.0 - self.uniform)
         weight = torch.logaddexp(guided, torch.full_like(guided, _log(self.uniform / patches)))
         # Gumbel top-k: exact weighted sampling without replacement
-        gumbel = -torch.log(-torch.log(uniform)).to(relevance.device)
+        gumbel = -torch.log(-torch.log(noise)).to(relevance.device)
         count = round(self._ratio(relevance) * patches)
         return hide_highest(weight + gumbel, count).to(context.images.device)
 

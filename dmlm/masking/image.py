@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dmlm._config import Configurable
 from dmlm.errors import ConfigError
+from dmlm.masking.draws import Source, random_rows
 from dmlm.reports.schema import ReportText
 
 
@@ -49,12 +50,13 @@ class ImageMasker(Configurable, ABC):
     """Contract of a strategy: hide the same number of patches in every image, drawn from the given generator."""
 
     @abstractmethod
-    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:
+    def __call__(self, context: MaskContext, generator: Source) -> Tensor:
         """Draw masks.
 
         Args:
             context: The batch.
-            generator: CPU generator; equal states give equal masks on every device.
+            generator: CPU generator, or one per image, for :func:`dmlm.masking.draws.random_rows`; equal states give
+                equal masks on every device.
 
         Returns:
             bool ``(B, N)`` on the images' device, True where a patch is hidden.
@@ -75,7 +77,7 @@ class ImageMasker(Configurable, ABC):
 class NoMask(ImageMasker):
     """Hide nothing (row "No Masking" of Table 7): only alignment trains the image side."""
 
-    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:  # noqa: ARG002 - same contract
+    def __call__(self, context: MaskContext, generator: Source) -> Tensor:  # noqa: ARG002 - same contract
         """Return an empty mask; see :meth:`ImageMasker.__call__`."""
         return torch.zeros(len(context.images), context.num_patches, dtype=torch.bool, device=context.images.device)
 
@@ -96,9 +98,9 @@ class RandomMask(ImageMasker):
             raise ConfigError(msg)
         self.ratio = ratio
 
-    def __call__(self, context: MaskContext, generator: torch.Generator) -> Tensor:
+    def __call__(self, context: MaskContext, generator: Source) -> Tensor:
         """Draw masks; see :meth:`ImageMasker.__call__`."""
-        noise = torch.rand(len(context.images), context.num_patches, generator=generator)
+        noise = random_rows(len(context.images), context.num_patches, generator)
         return hide_highest(noise, round(self.ratio * context.num_patches)).to(context.images.device)
 
 

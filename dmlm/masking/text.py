@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dmlm._config import Configurable
 from dmlm.errors import ConfigError
+from dmlm.masking.draws import Source, random_rows
 from dmlm.models.tokens import TokenBatch
 from dmlm.reports.schema import SECTIONS
 
@@ -39,12 +40,12 @@ class TextMasker(Configurable):
         self.ratio = ratio
         self.weights = torch.tensor([float((section_weight or {}).get(name, 1.0)) for name in SECTIONS])
 
-    def __call__(self, tokens: TokenBatch, generator: torch.Generator) -> Tensor:
+    def __call__(self, tokens: TokenBatch, generator: Source) -> Tensor:
         """Draw masks.
 
         Args:
             tokens: Tokens on any device.
-            generator: CPU generator.
+            generator: CPU generator, or one per text.
 
         Returns:
             bool ``(B, L)`` on the tokens' device.
@@ -60,8 +61,8 @@ class TextMasker(Configurable):
         weight = self.weights[sections.clamp_min(0)] * inside
         weight = torch.zeros(len(tokens), width).scatter_reduce(1, place, weight, "amax")
         # Gumbel top-k: exact weighted sampling without replacement
-        uniform = torch.rand(len(tokens), width, generator=generator).clamp(1e-9, 1 - 1e-7)
-        score = torch.log(weight.clamp_min(1e-30)) - torch.log(-torch.log(uniform))
+        noise = random_rows(len(tokens), width, generator).clamp(1e-9, 1 - 1e-7)
+        score = torch.log(weight.clamp_min(1e-30)) - torch.log(-torch.log(noise))
         score = score.masked_fill(exists == 0, -torch.inf)
         count = exists.sum(1)
         hidden = torch.where(count > 0, (self.ratio * count).round().clamp_min(1), torch.zeros_like(count))

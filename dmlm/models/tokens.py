@@ -42,6 +42,11 @@ class TokenBatch:
         moved = {name: getattr(self, name).to(device) for name in ("input_ids", "valid", "words", "sections")}
         return replace(self, **moved)
 
+    def rows(self, part: slice) -> TokenBatch:
+        """Texts of a part of the batch, padded as the whole."""
+        taken = {name: getattr(self, name)[part] for name in ("input_ids", "valid", "words", "sections")}
+        return replace(self, lengths=self.lengths[part], **taken)
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -62,3 +62,12 @@ def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
         dist.all_reduce(count)
         count = count / world_size()
     return torch.where(weight > 0, values, torch.zeros_like(values)).sum() / count.clamp_min(1e-6)
+
+
+def mean_over_processes(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of each scalar over all processes, by one collective; every process must call it with the same names."""
+    if world_size() == 1 or not values:
+        return values
+    stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
+    dist.all_reduce(stacked)
+    return dict(zip(values, (stacked / world_size()).unbind(), strict=True))

@@ -81,8 +81,7 @@ class PretrainingObjective(nn.Module):
         if masks and masked is not None:
             loss = loss + config.masked_weight * self._masked_loss(encoder, predictor, views, full, masked, parts)
         elif config.masked_weight > 0:  # not yet: the same graph at every step, which DDP counts on
-            waiting = [*predictor.parameters(), *(() if self.anchor is None else self.anchor.parameters())]
-            loss = loss + torch.stack([0.0 * parameter.sum() for parameter in waiting]).sum()
+            loss = loss + self._idle(predictor)
         if config.masked_weight < 1:
             align = self._align(encoder, image, text, views)
             parts |= {"align": align, "scale": self.alignment.scale}
@@ -164,6 +163,8 @@ class PretrainingObjective(nn.Module):
         cross = config.conditioning == "cross_full" and full is not None
         other = full if cross and full is not None else masked
         loss = masked.image.mean.new_zeros(())
+        if not (text_query.shape[1] and hidden.shape[1]) or (self.anchor is not None and not self._anchors_both):
+            loss = loss + self._idle(predictor)
         if text_query.shape[1]:
             places = None if cross else visible
             with record_function("dmlm: predictor"):
@@ -190,6 +191,15 @@ class PretrainingObjective(nn.Module):
                 parts["pixel_anchor"] = self.anchor.pixel_loss(predicted.mean, views.images, hidden, grid)
                 loss = loss + config.pixel_anchor * parts["pixel_anchor"]
         return loss
+
+    @property
+    def _anchors_both(self) -> bool:
+        return bool(self.config.token_anchor and self.config.pixel_anchor)
+
+    def _idle(self, predictor: CrossModalPredictor) -> Tensor:
+        """Return 0 with a gradient of 0 for all that predicts: DDP waits for every parameter at every step."""
+        waiting = [*predictor.parameters(), *(() if self.anchor is None else self.anchor.parameters())]
+        return torch.stack([0.0 * parameter.sum() for parameter in waiting]).sum()
 
     @torch.no_grad()
     def predict_patches(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.profiler import record_function
 
@@ -17,11 +20,15 @@ from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.zero_shot import Distance
 from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Statements, Views
+from dmlm.objectives.chunks import InChunks
+from dmlm.objectives.distributed import mean_over_processes
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
 from dmlm.tasks.optim import OptimConfig, configure
 from dmlm.tasks.zero_shot import ZeroShotTask
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
+
+logger = logging.getLogger(__name__)
 
 CompilePart = Literal["nothing", "losses", "all"]
 
@@ -29,9 +36,9 @@ CompilePart = Literal["nothing", "losses", "all"]
 class DMLMPretrainModule(ZeroShotTask):
     """Pre-train a probabilistic encoder on images and structured reports (paper, sections 3.2 to 3.4).
 
-    Validation and test are zero-shot classification. Everything random in a step (views of the texts, masks, dropout)
-    is a function of ``seed``, epoch, batch and process, so that a run that is resumed goes on with the losses of an
-    unbroken one.
+    Validation and test are zero-shot classification. Views of the texts and masks are a function of ``seed``, epoch,
+    batch and study, dropout of the process, too. So a run that is resumed goes on with the losses of an unbroken one,
+    and without dropout several processes train as one with the whole batch.
 
     Args:
         encoder: What is trained.
@@ -49,11 +56,15 @@ class DMLMPretrainModule(ZeroShotTask):
         compile: What goes through ``torch.compile`` in training: ``nothing``, the ``losses`` of masked prediction (many
             small operations on large tensors become one), or ``all``: the towers, too. The first steps then take
             seconds (losses) to minutes (all) longer; it needs a C++ compiler, or Triton on a GPU.
+        chunk_size: Encode a batch in chunks of so many pairs and keep no activations: the gradient of a large
+            ``data.batch_size`` exactly, in the memory of a chunk, for one more forward pass. None encodes it at once.
+            This is how to accumulate gradients here: ``trainer.accumulate_grad_batches`` compares only the pairs of one
+            small batch with each other.
         min_spread: Floor of the spread of images, texts and targets below which they count as collapsed.
         seed: First part of the seed of every random draw.
 
     Raises:
-        ConfigError: If the predictor's width is not the encoder's, or ``compile`` is unknown.
+        ConfigError: If the predictor's width is not the encoder's, or an option is out of range.
     """
 
     monitor: ClassVar[str] = "val_auroc"
@@ -73,8 +84,12 @@ class DMLMPretrainModule(ZeroShotTask):
         min_spread: float = 0.02,
         center_statements: bool = False,
         compile: CompilePart = "nothing",  # noqa: A002 - the word that torch uses
+        chunk_size: int | None = None,
         seed: int = 0,
     ) -> None:
+        if chunk_size is not None and chunk_size < 1:
+            msg = f"model.chunk_size must be at least 1, or null for whole batches; got {chunk_size}"
+            raise ConfigError(msg)
         predictor = CrossModalPredictor(encoder.embed_dim) if predictor is None else predictor
         if predictor.embed_dim != encoder.embed_dim:
             msg = f"predictor.embed_dim ({predictor.embed_dim}) must be the encoder's embed_dim ({encoder.embed_dim})"
@@ -87,8 +102,10 @@ class DMLMPretrainModule(ZeroShotTask):
         self.image_masker = RandomMask() if image_masker is None else image_masker
         self.text_masker = TextMasker() if text_masker is None else text_masker
         self.views, self.optim_config, self.seed = views, optim, seed
-        self.center_statements, self.compile_part = center_statements, compile
+        self.center_statements, self.compile_part, self.chunk_size = center_statements, compile, chunk_size
         self.objective = PretrainingObjective(objective, encoder)
+        if objective.masked_weight == 0:
+            predictor.requires_grad_(requires_grad=False)  # DDP must not wait for gradients that never come
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
 
@@ -100,8 +117,9 @@ class DMLMPretrainModule(ZeroShotTask):
             self.objective.teacher.copy_from(self.encoder)
 
     def on_fit_start(self) -> None:
-        """Compile what was asked for."""
+        """Check how batches are put together, switch to training, and compile what was asked for."""
         super().on_fit_start()
+        self._check_batches()
         if self.compile_part != "nothing":
             self.objective.masked.compile(dynamic=True)
         if self.compile_part == "all":
@@ -109,6 +127,27 @@ class DMLMPretrainModule(ZeroShotTask):
             for encoder in (self.encoder, *(() if teacher is None else (teacher,))):
                 encoder.image.compile()
                 encoder.text.compile(dynamic=True)
+
+    def _check_batches(self) -> None:
+        """Say what accumulating gradients means, and refuse chunks that would not be exact.
+
+        Raises:
+            ConfigError: If batches are cut into chunks although batch normalisation looks across the batch.
+        """
+        looks_across = any(isinstance(part, _BatchNorm) and part.training for part in self.encoder.modules())
+        if self.chunk_size is not None and looks_across:
+            msg = (
+                "model.chunk_size needs an encoder whose rows do not depend on each other, but this one has batch "
+                "normalisation: set model.encoder.image.freeze_norm true, or model.chunk_size null"
+            )
+            raise ConfigError(msg)
+        batches = self.trainer.accumulate_grad_batches
+        if batches > 1 and self.objective.config.masked_weight < 1 and self.objective.config.alignment != "attract":
+            logger.warning(
+                "trainer.accumulate_grad_batches=%d: every image is compared with the texts of its own small batch "
+                "only; for the gradient of the large batch set data.batch_size to it and model.chunk_size to what fits",
+                batches,
+            )
 
     @property
     def zero_shot_scale(self) -> float:
@@ -128,38 +167,50 @@ class DMLMPretrainModule(ZeroShotTask):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Compute the loss of one batch."""
-        entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))  # dropout, sampled contexts
+        entropy = [self.seed, self.current_epoch, batch_idx]
+        seed = np.random.SeedSequence([*entropy, self.global_rank])
+        torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout, sampled contexts
+        rngs = [np.random.default_rng([*entropy, int(index)]) for index in batch["index"]]
         with record_function("dmlm: draw views"):
-            views = self.draw_views(batch, np.random.default_rng(entropy))
-        step = self.objective(self.encoder, self.predictor, views, self.progress)
+            views = self.draw_views(batch, rngs)
+        step = self.objective(*self._in_chunks(), views, self.progress)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
-            parts = {f"train_{name}": value for name, value in step.parts.items()}
-            counts = self.image_masker.take_counts()
-            images = max(counts.pop("images", 0), 1)
-            parts |= {f"train_mask_{name}": torch.tensor(count / images) for name, count in counts.items()}
-            self.log_dict(parts, batch_size=len(batch["image"]))
-            self.collapse_monitor.update({name: float(value) for name, value in step.parts.items()}, self.global_step)
+            self._watch(step.parts, len(batch["image"]))
         return step.loss  # type: ignore[no-any-return]
 
-    def draw_views(self, batch: dict[str, Any], rng: np.random.Generator) -> Views:
+    def _in_chunks(self) -> tuple[Any, ...]:
+        parts: tuple[Any, Any] = self.encoder, self.predictor
+        return parts if self.chunk_size is None else tuple(InChunks(part, self.chunk_size) for part in parts)
+
+    def _watch(self, values: dict[str, torch.Tensor], batch_size: int) -> None:
+        """Log means over all processes, and look for collapse: all processes must come to the same conclusion."""
+        everywhere = mean_over_processes(values)
+        parts = {f"train_{name}": value for name, value in everywhere.items()}
+        counts = self.image_masker.take_counts()
+        images = max(counts.pop("images", 0), 1)
+        parts |= {f"train_mask_{name}": torch.tensor(count / images) for name, count in counts.items()}
+        self.log_dict(parts, batch_size=batch_size)
+        self.collapse_monitor.update({name: float(value) for name, value in everywhere.items()}, self.global_step)
+
+    def draw_views(self, batch: dict[str, Any], rngs: Sequence[np.random.Generator]) -> Views:
         """Draw text views and masks of a batch.
 
         Args:
             batch: A batch of a data module.
-            rng: Source of all randomness.
+            rngs: Source of all randomness of each pair, so that views do not depend on which process draws them.
 
         Returns:
             Tensors on the images' device.
         """
         device = batch["image"].device
         texts = [
-            self.views.sample(report, text, rng) for report, text in zip(batch["report"], batch["text"], strict=True)
+            self.views.sample(report, text, rng)
+            for report, text, rng in zip(batch["report"], batch["text"], rngs, strict=True)
         ]
         tokens = self.encoder.tokenize(texts)
         on_device = tokens.to(device)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
         context = MaskContext(
             batch["image"],
             self.encoder.image.patch_grid,
@@ -180,21 +231,21 @@ class DMLMPretrainModule(ZeroShotTask):
         ]
         return Views(
             images=batch["image"],
-            image_mask=self.image_masker(context, generator),
-            text_mask=self.text_masker(tokens, generator).to(device),
+            image_mask=self.image_masker(context, generators),
+            text_mask=self.text_masker(tokens, generators).to(device),
             tokens=on_device,
             report_facts=torch.from_numpy(facts[0]).to(device),
             text_facts=torch.from_numpy(facts[1]).to(device),
             text_keys=torch.tensor([_key(text.text) for text in texts], device=device),
             targets=targets,
-            statements=self._draw_statements(batch, rng),
+            statements=self._draw_statements(batch, rngs),
         )
 
-    def _draw_statements(self, batch: dict[str, Any], rng: np.random.Generator) -> Statements | None:
+    def _draw_statements(self, batch: dict[str, Any], rngs: Sequence[np.random.Generator]) -> Statements | None:
         """Draw further statements of every report; equal ones are tokenised and encoded once."""
         rounds = range(self.views.further_statements if self.objective.config.masked_weight < 1 else 0)
-        studies = list(zip(batch["report"], batch["text"], strict=True))
-        texts = [self.views.statement(report, text, rng) for _ in rounds for report, text in studies]
+        studies = list(zip(batch["report"], batch["text"], rngs, strict=True))
+        texts = [self.views.statement(report, text, rng) for _ in rounds for report, text, rng in studies]
         if not texts:
             return None
         device = batch["image"].device

@@ -94,7 +94,7 @@ class ZeroShotTask(TaskModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the macro AUC as ``val_auroc``."""
         rows = gather_rows(self._rows)
-        self.log("val_auroc", macro_auc(rows.scores["result"], rows.labels), prog_bar=True)
+        self.log("val_auroc", macro_auc(rows.scores["result"], rows.labels), prog_bar=True, sync_dist=True)
         self._rows = []
 
     def on_test_epoch_start(self) -> None:
@@ -126,7 +126,7 @@ class ZeroShotTask(TaskModule, ABC):
                 metrics[f"zero_shot/auc_macro@{name}"] = macro_auc(scores, rows.labels)
         if intervals is not None:
             metrics |= intervals.flat("zero_shot", list(self._findings))
-        self.log("test_auroc", metrics["zero_shot/auc_macro"])
+        self.log("test_auroc", metrics["zero_shot/auc_macro"], sync_dist=True)
         self._write(rows, report, intervals, metrics)
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Rows:  # noqa: ARG002

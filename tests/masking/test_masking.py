@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import example_reports, tiny_bert
@@ -94,3 +96,19 @@ def test_wrong_ratios(ratio: float) -> None:
             masker(ratio)
     with pytest.raises(ConfigError, match="findings"):
         TextMasker(0.3, {"findings": 1.0})
+
+
+def test_what_is_drawn_for_a_pair_does_not_depend_on_its_batch(tokens) -> None:
+    """Neither on its neighbours nor on the longest text of the batch."""
+    count = len(tokens)
+    context = MaskContext(torch.zeros(count, 1, 32, 32, dtype=torch.uint8), (4, 4))
+    images = RandomMask(0.5)(context, [generator(row) for row in range(count)])
+    texts = TextMasker(0.5)(tokens, [generator(row) for row in range(count)])
+    assert len(set(tokens.lengths)) > 1
+    for row, length in enumerate(tokens.lengths):
+        part = tokens.rows(slice(row, row + 1))
+        cut = {name: getattr(part, name)[:, :length] for name in ("input_ids", "valid", "words", "sections")}
+        assert torch.equal(TextMasker(0.5)(replace(part, **cut), [generator(row)])[0], texts[row, :length])
+        alone = RandomMask(0.5)(context._replace(images=context.images[:1]), [generator(row)])
+        assert torch.equal(alone[0], images[row])
+    assert len({tuple(row.tolist()) for row in images}) == count
