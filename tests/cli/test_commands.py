@@ -15,7 +15,6 @@ from lightning.pytorch.callbacks import Callback
 
 from dmlm import __version__
 from dmlm.__main__ import main
-from dmlm.cli.hardware import check_hardware
 from dmlm.errors import ConfigError
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -183,31 +182,6 @@ def test_users_own_class_in_the_working_directory():
         assert "my_towers" in sys.modules
     finally:
         sys.modules.pop("my_towers", None)
-
-
-@pytest.mark.parametrize(
-    ("capability", "built_for", "precision", "says"),
-    [
-        ((7, 0), ["sm_75", "sm_80", "sm_90"], "16-mixed", "no kernels for GPU 0 .*cu126"),
-        ((7, 0), ["sm_70", "sm_80"], "bf16-mixed", "has no bf16: use --trainer.precision 16-mixed"),
-        ((7, 0), ["sm_70", "sm_80"], "16-mixed", None),
-        ((8, 9), ["sm_80"], "bf16-mixed", None),  # binary code of the same generation
-        ((12, 0), ["sm_90", "compute_90"], "bf16-true", None),  # compiled from PTX when first used
-        ((9, 0), ["sm_80", "sm_120"], "32", "no kernels"),
-    ],
-)
-def test_hardware(monkeypatch, capability, built_for, precision, says):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "GPU")
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
-    if says is None:
-        check_hardware("auto", "auto", precision)
-    else:
-        with pytest.raises(ConfigError, match=says):
-            check_hardware("auto", "auto", precision)
-    check_hardware("cpu", "auto", precision)
 
 
 def test_doubles_are_known_by_their_short_names():
