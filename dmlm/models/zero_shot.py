@@ -84,16 +84,27 @@ def zero_shot_scores(
 
 
 def sampled_probability_std(
-    image: Gaussian, prompts: Prompts, samples: int, scale: float, generator: torch.Generator | None = None
+    image: Gaussian, prompts: Prompts, samples: int, scale: float, seeds: Sequence[int]
 ) -> Tensor:
     """Standard deviation of the probability over samples of the image's distribution, ``(B, C)``.
 
     Each sample is a point; its distance to a prompt is that of the means.
+
+    Args:
+        image: ``(B, D)``.
+        prompts: Prompts of ``C`` findings.
+        samples: Number of samples.
+        scale: Scale of log-odds.
+        seeds: One per image, such as its index: the result of an image must not depend on its batch.
     """
+    own = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     draws = []
     for _ in range(samples):
-        noise = torch.randn(image.mean.shape, generator=generator).to(image.mean.device)
-        point = Gaussian(image.mean.float() + image.std * noise, torch.full_like(image.logvar.float(), -torch.inf))
+        noise = torch.stack([torch.randn(image.mean.shape[-1], generator=generator) for generator in own])
+        point = Gaussian(
+            image.mean.float() + image.std * noise.to(image.mean.device),
+            torch.full_like(image.logvar.float(), -torch.inf),
+        )
         flat = Prompts(*(Gaussian(side.mean, torch.full_like(side.logvar, -torch.inf)) for side in prompts))
         draws.append(torch.sigmoid(zero_shot_scores(point, flat, "w2", "pair", scale)))
     return torch.stack(draws).std(0, unbiased=False)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dmlm.distributions import Gaussian
 from dmlm.errors import CheckpointError, ConfigError
 from dmlm.models.zero_shot import Distance, Prompts, encode_prompts, sampled_probability_std, zero_shot_scores
 from dmlm.tasks.base import TaskModule
@@ -91,22 +90,14 @@ class LabelPredictor:
         distance: Distance = self.task.zero_shot_distance
         scale = self.task.zero_shot_scale
         score = zero_shot_scores(image, self._prompts, distance, "pair", scale).double().cpu().numpy()
-        spread = np.stack(
-            [
-                sampled_probability_std(
-                    Gaussian(image.mean[row : row + 1], image.logvar[row : row + 1]),
-                    self._prompts,
-                    self.samples,
-                    scale,
-                    torch.Generator().manual_seed(0),
-                )[0]
-                .double()
-                .cpu()
-                .numpy()
-                for row in range(len(images))
-            ]
+        # every image has the same seed, as above
+        spread = sampled_probability_std(image, self._prompts, self.samples, scale, [0] * len(images))
+        return _answers(
+            1 / (1 + np.exp(-score)),
+            spread.double().cpu().numpy(),
+            image.variance.mean(-1).double().cpu().numpy(),
+            False,
         )
-        return _answers(1 / (1 + np.exp(-score)), spread, image.variance.mean(-1).double().cpu().numpy(), False)
 
 
 class MaskPredictor:

@@ -134,13 +134,13 @@ def score_batch(
             raise ConfigError(msg)
         scores["cloze"] = cloze_scores(encoder, predictor, batch["image"], findings)
     scores["result"] = scores[distance] if config.scorers[0] == "pair" else scores[config.scorers[0]]
-    noise = torch.Generator().manual_seed(int(batch["index"][0]))
+    seeds = batch["index"].tolist()
     return Rows(
         index=batch["index"].cpu().numpy(),
         scores={name: value.double().cpu().numpy() for name, value in scores.items()},
         labels=batch["labels"][:, list(columns)].cpu().numpy(),
         variance=image.variance.mean(-1).cpu().numpy(),
-        mc_std=sampled_probability_std(image, prompts, config.mc_samples, scale, noise).cpu().numpy(),
+        mc_std=sampled_probability_std(image, prompts, config.mc_samples, scale, seeds).cpu().numpy(),
         study_id=list(batch["study_id"]),
         patient_id=list(batch["patient_id"]),
     )

@@ -1,0 +1,112 @@
+"""`dmlm fit` on two processes is `dmlm fit` on one, and a run that was killed on two goes on with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+# batch normalisation would see other batches; nothing else looks across a batch
+FLAGS = {
+    "model.encoder.image.freeze_norm": "true",
+    "model.zero_shot.bootstrap": "20",
+    "data.num_train": "24",
+    "data.num_val": "4",  # 9 studies: the processes get unequally many batches
+    "data.num_test": "6",
+    "data.num_workers": "0",
+    "trainer.accelerator": "cpu",
+    "trainer.max_epochs": "3",
+    "trainer.log_every_n_steps": "1",
+    "trainer.enable_progress_bar": "false",
+    "trainer.logger.save_dir": ".",
+}
+
+
+def command(name: str, processes: int, *more: str) -> list[str]:
+    flags = {**FLAGS, "trainer.logger.name": name, "trainer.devices": processes, "data.batch_size": 8 // processes}
+    flags["trainer.strategy"] = "auto" if processes == 1 else "ddp"
+    options = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
+    return [sys.executable, "-m", "dmlm", "fit", "--config", str(ROOT / "cli.yaml"), *options, *more]
+
+
+def run(folder: Path, name: str, processes: int, *more: str) -> Path:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command(name, processes, *more), cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / name / "version_0"
+
+
+def scalars(run: Path) -> dict[str, dict[int, float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, dict[int, float]] = {}
+    for file in run.glob("events*"):
+        events = EventAccumulator(str(file)).Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return found
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Path:
+    return run(tmp_path_factory.mktemp("processes"), "one", 1)
+
+
+def check(result: Path, wanted: Path, since: int = 0) -> None:
+    given, expected = scalars(result), scalars(wanted)
+    for tag in ("train_loss", "train_align", "train_kl_text", "train_kl_image", "val_auroc"):
+        steps = [step for step in expected[tag] if step >= since]
+        assert steps, tag
+        np.testing.assert_allclose(
+            [given[tag][step] for step in steps], [expected[tag][step] for step in steps], atol=1e-5, rtol=1e-5
+        )
+    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (wanted, result))
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        if isinstance(value, float) and "threshold" not in key:
+            assert second[key] == pytest.approx(value, abs=1e-5, nan_ok=True), key
+
+
+def test_two_processes_train_and_test_as_one(one: Path) -> None:
+    check(run(one.parents[1], "two", 2), one)
+
+
+def test_a_run_that_was_killed_on_two_processes_goes_on_with_one(one: Path) -> None:
+    folder = one.parents[1]
+    last = folder / "killed" / "version_0" / "checkpoints" / "last.ckpt"
+    process = subprocess.Popen(
+        command("killed", 2),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        while not last.exists():
+            assert process.poll() is None, "ended before its first checkpoint"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    # where it was killed is a matter of time; what it left is a checkpoint of a whole epoch
+    check(run(folder, "resumed", 1, "--ckpt", str(last)), one, since=steps_done(last))
+
+
+def steps_done(checkpoint: Path) -> int:
+    import torch
+
+    step = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert 0 < step < 18
+    return int(step)
