@@ -81,7 +81,8 @@ class GuidedMask(ImageMasker):
         if self.ratio == 0 and self.ratio_range is None:
             return torch.zeros(batch, patches, dtype=torch.bool, device=context.images.device)
         self.counts["images"] += batch
-        relevance = self.relevance(context).float()
+        with torch.autocast(context.images.device.type, enabled=False):  # places in pixels need all of their digits
+            relevance = self.relevance(context).float()
         # in logarithms, because a small temperature makes weights that float32 cannot tell from 0
         guided = torch.log_softmax(relevance / self.temperature, dim=1) + _log(1.0 - self.uniform)
         weight = torch.logaddexp(guided, torch.full_like(guided, _log(self.uniform / patches)))

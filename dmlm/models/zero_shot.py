@@ -55,7 +55,8 @@ def distances(image: Gaussian, text: Gaussian, kind: Distance) -> Tensor:
         rows = Gaussian(image.mean.float().unsqueeze(1), image.logvar.float().unsqueeze(1))
         columns = Gaussian(text.mean.float().unsqueeze(0), text.logvar.float().unsqueeze(0))
         return wasserstein2(rows, columns) if kind == "w2" else csd(rows, columns)
-    return 2.0 - 2.0 * F.normalize(image.mean.float(), dim=-1) @ F.normalize(text.mean.float(), dim=-1).t()
+    with torch.autocast(image.mean.device.type, enabled=False):
+        return 2.0 - 2.0 * F.normalize(image.mean.float(), dim=-1) @ F.normalize(text.mean.float(), dim=-1).t()
 
 
 def zero_shot_scores(
