@@ -141,7 +141,7 @@ class DMLMPretrainModule(ZeroShotTask):
                 "normalisation: set model.encoder.image.freeze_norm true, or model.chunk_size null"
             )
             raise ConfigError(msg)
-        batches = self.trainer.accumulate_grad_batches
+        batches = 1 if self._trainer is None else self.trainer.accumulate_grad_batches
         if batches > 1 and self.objective.config.masked_weight < 1 and self.objective.config.alignment != "attract":
             logger.warning(
                 "trainer.accumulate_grad_batches=%d: every image is compared with the texts of its own small batch "
