@@ -10,8 +10,8 @@ from dmlm.evaluation.calibration import (
     reliability_curve,
 )
 from dmlm.evaluation.classification import ClassificationReport, RuleMetrics, ThresholdRule, classification_report
-from dmlm.evaluation.grading import GradingReport, grading_report, quadratic_kappa
-from dmlm.evaluation.intervals import Interval, Intervals, bootstrap_auc
+from dmlm.evaluation.grading import GradingReport, bootstrap_grades, grading_report, quadratic_kappa
+from dmlm.evaluation.intervals import Interval, Intervals, bootstrap_auc, bootstrap_means
 from dmlm.evaluation.multiclass import MulticlassReport, confusion_matrix, multiclass_report
 from dmlm.evaluation.operating import (
     OperatingPoint,
@@ -65,6 +65,8 @@ __all__ = [
     "best_mcc_threshold",
     "binary_entropy",
     "bootstrap_auc",
+    "bootstrap_grades",
+    "bootstrap_means",
     "brier_score",
     "calibration_metrics",
     "classification_report",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dmlm.evaluation.classification import macro_mean
+from dmlm.evaluation.intervals import Interval, bootstrap_means, percentiles, weight_chunks
 from dmlm.evaluation.multiclass import MulticlassReport, known_classes, multiclass_report
 from dmlm.evaluation.ranking import FloatArray, auroc
 
@@ -60,6 +62,46 @@ def quadratic_kappa(confusion: npt.ArrayLike) -> float:
     weight = np.square(grade[:, None] - grade[None, :])
     expected = (weight * np.outer(table.sum(axis=1), table.sum(axis=0))).sum()
     return float(1 - (weight * table).sum() * total / expected) if expected > 0 else float("nan")
+
+
+def weighted_kappas(
+    answers: npt.ArrayLike, labels: npt.ArrayLike, classes: int, weight: npt.NDArray[np.int32]
+) -> FloatArray:
+    """Quadratic kappa in each resample, float64 ``(n,)``.
+
+    Args:
+        answers: Grade 0..K-1 that was answered, ``(N,)``.
+        labels: True grade, ``(N,)``; -1 is left out.
+        classes: Number of grades ``K``.
+        weight: How often each row counts, ``(N, n)`` (:func:`dmlm.evaluation.intervals.weight_chunks`).
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    known = truth >= 0
+    cell = (truth * classes + np.asarray(answers))[known, None] == np.arange(classes**2)
+    counts = (cell.T.astype(np.float64) @ weight[known]).T.reshape(-1, classes, classes)
+    return np.array([quadratic_kappa(confusion) for confusion in counts])
+
+
+def bootstrap_grades(
+    answers: npt.ArrayLike, labels: npt.ArrayLike, classes: int, groups: Sequence[Any], n: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """95 % intervals of ``kappa``, ``mae`` and ``accuracy`` of the answered grades, resampling patients.
+
+    Args:
+        answers: Grade 0..K-1 that was answered, ``(N,)``.
+        labels: True grade, ``(N,)``; -1 is left out.
+        classes: Number of grades ``K``.
+        groups: Patient of each row.
+        n: Number of resamples.
+        seed: As in :func:`~dmlm.evaluation.intervals.bootstrap_auc`.
+    """
+    truth, said = np.asarray(labels, dtype=np.int64), np.asarray(answers, dtype=np.int64)
+    distance = np.where(truth >= 0, np.abs(said - truth), np.nan)
+    right = np.where(truth >= 0, said == truth, np.nan)
+    mae, accuracy, _ = bootstrap_means(np.stack([distance, right], axis=1), groups, n, seed)
+    whole = weighted_kappas(said, truth, classes, np.ones((len(truth), 1), np.int32))[0]
+    drawn = np.concatenate([weighted_kappas(said, truth, classes, w) for _, w in weight_chunks(groups, n, seed)])
+    return {"kappa": percentiles(whole, drawn), "mae": mae, "accuracy": accuracy}
 
 
 def grading_report(

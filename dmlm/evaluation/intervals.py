@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals of the AUC by patient: images of one patient resemble each other and stay together.
+"""Bootstrap confidence intervals by patient: images of one patient resemble each other and stay together.
 
 A resample draws as many patients as there are, with replacement; an image then has the integer weight of its patient's
 number of draws. The weighted AUC needs only the weights' sums over runs of equal label in the order of the scores, so
@@ -7,7 +7,7 @@ each class is sorted once and a resample costs one pass over the images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -108,37 +108,97 @@ def bootstrap_auc(
     if table.ndim != 2 or table.shape != marks.shape or len(groups) != len(table):
         msg = f"scores {table.shape} and labels {marks.shape} must both be (N, C) with N = {len(groups)} groups"
         raise MismatchError(msg)
-    if n < 1 or not 0 < level < 1:
-        msg = f"bootstrap needs n >= 1 resamples and a level between 0 and 1, got n={n} and level={level}"
+    if not 0 < level < 1:
+        msg = f"bootstrap needs a level between 0 and 1, got level={level}"
         raise ConfigError(msg)
-    group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    patients = int(group.max()) + 1 if len(group) else 0
     runs = [_sort(table[:, c], marks[:, c]) for c in range(table.shape[1])]
     value = np.array([_weighted_auc(run, np.ones((len(table), 1), np.int32))[0] for run in runs])
     drawn = np.empty((n, len(runs)))
-    for first in range(0, n, _CHUNK):
-        weight = _draws(patients, seed, first, min(first + _CHUNK, n))[group]
+    for place, weight in weight_chunks(groups, n, seed):
         for c, run in enumerate(runs):
-            drawn[first : first + _CHUNK, c] = _weighted_auc(run, weight)
+            drawn[place, c] = _weighted_auc(run, weight)
     exists = np.isfinite(value)
     mean = drawn[:, exists].mean(axis=1) if exists.any() else np.full(n, np.nan)
     return Intervals(
         auc=tuple(percentiles(value[c], drawn[:, c], level) for c in range(len(runs))),
         macro=percentiles(macro_mean(value).value, mean, level),
         resamples=n,
-        groups=patients,
+        groups=len(np.unique(np.asarray(groups))),
         level=level,
     )
 
 
-def patient_weights(groups: Sequence[Any] | npt.NDArray[Any], n: int, seed: int = 0) -> npt.NDArray[np.int32]:
-    """How often each row counts in each resample of patients, int32 ``(N, n)``; for measures of few rows.
+def bootstrap_means(
+    values: npt.ArrayLike, groups: Sequence[Any] | npt.NDArray[Any], n: int = 1000, seed: int = 0, level: float = 0.95
+) -> tuple[Interval, ...]:
+    """Percentile intervals of column means, and of the mean of these, resampling patients.
 
-    The resamples are those of :func:`bootstrap_auc`: the same groups and seed give the same patients, so that two
-    models are compared on the same resamples.
+    Args:
+        values: Such as Dice per image and mask, ``(N, M)``; NaN (an image without the mask) is left out of its column.
+        groups: Patient of each row.
+        n: Number of resamples.
+        seed: As in :func:`bootstrap_auc`.
+        level: Coverage of the intervals.
+
+    Returns:
+        ``M + 1`` intervals, the last that of the mean over the columns that have a value.
     """
+    table = np.asarray(values, dtype=np.float64)
+    value = weighted_means(table, np.ones((len(table), 1), np.int32))[:, 0]
+    drawn = np.empty((len(value), n))
+    for place, weight in weight_chunks(groups, n, seed):
+        drawn[:, place] = weighted_means(table, weight)
+    exists = np.isfinite(value)
+    mean = drawn[exists].mean(axis=0) if exists.any() else np.full(n, np.nan)
+    columns = [percentiles(value[m], drawn[m], level) for m in range(len(value))]
+    return (*columns, percentiles(macro_mean(value).value, mean, level))
+
+
+def weight_chunks(
+    groups: Sequence[Any] | npt.NDArray[Any], n: int, seed: int = 0
+) -> Iterator[tuple[slice, npt.NDArray[np.int32]]]:
+    """How often each row counts in each of ``n`` resamples of patients, a few resamples at a time.
+
+    Resample ``i`` depends on the set of patients and on ``(seed, i)`` only: two models, or two measures, are compared
+    on the same patients.
+
+    Args:
+        groups: Patient of each row, ``N`` strings or integers.
+        n: Number of resamples.
+        seed: Seed of the draws.
+
+    Yields:
+        Which resamples, and int32 ``(N, resamples)``.
+
+    Raises:
+        ConfigError: If ``n`` is not positive.
+    """
+    if n < 1:
+        msg = f"bootstrap needs n >= 1 resamples, got n={n}"
+        raise ConfigError(msg)
     group = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
-    return _draws(int(group.max()) + 1 if len(group) else 0, seed, 0, n)[group]
+    patients = int(group.max()) + 1 if len(group) else 0
+    for first in range(0, n, _CHUNK):
+        end = min(first + _CHUNK, n)
+        yield slice(first, end), _draws(patients, seed, first, end)[group]
+
+
+def patient_weights(groups: Sequence[Any] | npt.NDArray[Any], n: int, seed: int = 0) -> npt.NDArray[np.int32]:
+    """All of :func:`weight_chunks` at once, int32 ``(N, n)``; for few rows."""
+    return np.concatenate([weight for _, weight in weight_chunks(groups, n, seed)], axis=1)
+
+
+def weighted_means(values: FloatArray, weight: npt.NDArray[np.int32]) -> FloatArray:
+    """Means of columns in each resample, float64 ``(M, n)``; NaN where a column has no value.
+
+    Args:
+        values: ``(N, M)``; NaN is left out.
+        weight: Of :func:`weight_chunks`, ``(N, n)``.
+    """
+    known = np.isfinite(values).astype(np.float64)
+    count = known.T @ weight
+    total = np.nan_to_num(values).T @ weight
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)  # type: ignore[no-any-return]
 
 
 def weighted_auc(scores: FloatArray, labels: FloatArray, weight: npt.NDArray[np.int32]) -> FloatArray:

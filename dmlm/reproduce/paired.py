@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dmlm.errors import DatasetFormatError, MismatchError
-from dmlm.evaluation.grading import quadratic_kappa
-from dmlm.evaluation.intervals import Interval, patient_weights, percentiles, weighted_auc
+from dmlm.evaluation.grading import weighted_kappas
+from dmlm.evaluation.intervals import Interval, patient_weights, percentiles, weighted_auc, weighted_means
 from dmlm.reproduce.plan import Cell, Table
 from dmlm.reproduce.runs import folder_of, read_status
 
@@ -129,22 +129,15 @@ def _macro_auc(table: _Predictions, weights: Weights) -> FloatArray:
 
 
 def _kappa(table: _Predictions, weights: Weights) -> FloatArray:
-    grades = table.columns["label"].shape[1]
-    answer, truth = table.columns["prob"].argmax(1), (table.columns["label"] == 1).argmax(1)
-    known = (table.columns["label"] == 1).any(1)
-    cell = (truth * grades + answer)[known, None] == np.arange(grades**2)
-    counts = (cell.T.astype(np.float64) @ weights[known]).T.reshape(-1, grades, grades)
-    return np.array([quadratic_kappa(confusion) for confusion in counts])
+    label = table.columns["label"]
+    truth = np.where((label == 1).any(1), (label == 1).argmax(1), -1)
+    return weighted_kappas(table.columns["prob"].argmax(1), truth, label.shape[1], weights)
 
 
 def _dice_positive(table: _Predictions, weights: Weights) -> FloatArray:
     """Mean over the masks of the mean over the images that have the mask."""
-    found = []
-    for dice, true in zip(table.columns["dice"].T, table.columns["true"].T, strict=True):
-        here = (true > 0).astype(np.float64)
-        count = here @ weights
-        found.append(np.divide((dice * here) @ weights, count, out=np.full(len(count), np.nan), where=count > 0))
-    mean: FloatArray = np.mean(found, axis=0)
+    dice = np.where(table.columns["true"] > 0, table.columns["dice"], np.nan)
+    mean: FloatArray = weighted_means(dice, weights).mean(axis=0)
     return mean
 
 

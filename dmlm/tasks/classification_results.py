@@ -18,6 +18,7 @@ from dmlm.evaluation import (
     ThresholdRule,
     binary_entropy,
     bootstrap_auc,
+    bootstrap_grades,
     calibration_metrics,
     format_table,
     micro_metrics,
@@ -101,6 +102,13 @@ def multiclass_results(
     doubts = _uncertainties(rows, -(prob * np.log(prob)).sum(1))
     per_row = {name: (value if value.ndim == 1 else value.mean(1))[known] for name, value in doubts.items()}
     metrics, intervals = _common(module, {**rows, "labels": labels}, metrics, per_row, wrong[known])
+    if module.bootstrap:
+        drawn = bootstrap_grades(
+            rows["prob"].argmax(1), truth, len(module.class_names), rows["patient_id"], module.bootstrap
+        )
+        for name, interval in drawn.items():
+            if f"{module.prefix}/{name}" in metrics:  # only grades have a kappa
+                metrics |= {f"{module.prefix}/{name}_{end}": getattr(interval, end) for end in ("low", "high")}
     if module.trainer.is_global_zero:
         write_label_predictions(module.run_dir / "predictions.csv", rows, module.class_names, None, "argmax")
         _figures(module, rows, labels, per_row, wrong[known])

@@ -40,6 +40,7 @@ class SegmentationModule(FineTuneModule):
         threshold: A pixel is answered where its probability is at least this.
         mc_samples: With features ``mean``: samples of the patches' distributions over which probabilities are averaged
             in evaluation; 0 takes the means.
+        bootstrap: Resamples of patients for the 95 % intervals of Dice; 0 gives none.
         optim: Rates and schedule.
 
     Raises:
@@ -61,18 +62,19 @@ class SegmentationModule(FineTuneModule):
         loss: SegmentationLoss = "dice_bce",
         threshold: float = 0.5,
         mc_samples: int = 0,
+        bootstrap: int = 1000,
         optim: OptimConfig = OptimConfig(warmup_fraction=0.1),
     ) -> None:
         super().__init__(encoder, optim, freeze_encoder)
         if loss not in get_args(SegmentationLoss):
             msg = f"loss must be one of {', '.join(get_args(SegmentationLoss))}, got '{loss}'"
             raise ConfigError(msg)
-        if not 0 < threshold < 1 or mc_samples < 0 or (mc_samples and features != "mean"):
-            got = f"threshold {threshold}, mc_samples {mc_samples}, features {features}"
-            msg = f"threshold must be inside (0, 1) and mc_samples 0 or more (with features mean), got {got}"
+        if not 0 < threshold < 1 or min(mc_samples, bootstrap) < 0 or (mc_samples and features != "mean"):
+            got = f"threshold {threshold}, mc_samples {mc_samples}, bootstrap {bootstrap}, features {features}"
+            msg = f"threshold must be inside (0, 1), mc_samples (with features mean) and bootstrap 0 or more, got {got}"
             raise ConfigError(msg)
         self.num_masks, self.features, self.loss_kind = num_masks, features, loss
-        self.threshold, self.mc_samples = threshold, mc_samples
+        self.threshold, self.mc_samples, self.bootstrap = threshold, mc_samples, bootstrap
         self.decoder = make_decoder(encoder, num_masks, decoder, features, width)
         freeze_untouched(encoder, self.decoder, features, freeze_encoder)
         self.train_dice = training_dice()

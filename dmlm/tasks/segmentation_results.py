@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmlm.evaluation import OverlapReport, auroc, uncertainty_metrics
+from dmlm.evaluation import Interval, OverlapReport, auroc, bootstrap_means, uncertainty_metrics
 from dmlm.evaluation.classification import macro_mean
 from dmlm.io.atomic import atomic_path
 from dmlm.plots.case_choice import choose_cases
@@ -46,6 +46,12 @@ def segmentation_results(module: SegmentationModule, rows: Columns, report: Over
     metrics = report.flat(prefix) | {f"{prefix}/threshold": module.threshold}
     metrics[f"{prefix}/image_auc_macro"] = macro_mean(areas).value
     metrics |= {f"{prefix}/image_auc/{name}": value for name, value in zip(names, areas, strict=True)}
+    intervals = _intervals(module, rows, report, truth > 0)
+    for measure, found in intervals.items():
+        for end in ("low", "high", "skipped"):
+            metrics[f"{prefix}/{measure}_{end}"] = float(getattr(found[-1], end))
+            each = zip(names, found[:-1], strict=True)
+            metrics |= {f"{prefix}/{measure}_{end}/{name}": float(getattr(item, end)) for name, item in each}
     error = 1 - report.image_dice.mean(1)
     kinds: list[str] = [name for name in ("entropy", "mc_std") if name in rows]
     doubts: dict[str, NDArray[Any]] = {name: rows[name].mean(1) for name in kinds}
@@ -58,7 +64,20 @@ def segmentation_results(module: SegmentationModule, rows: Columns, report: Over
         module.show_figure(risk_coverage_figure(doubts, error), "risk_coverage")
         _grid(module, rows, error, doubts["entropy"])
         print(format_overlap(report, f"{type(module).__name__}, {report.images} images"))
+        for measure, found in intervals.items():
+            shown = f"{found[-1].value:.3f} [{found[-1].low:.3f}, {found[-1].high:.3f}]"
+            print(f"{measure} {shown}, 95 % of {module.bootstrap} resamples of patients")
     return metrics
+
+
+def _intervals(
+    module: SegmentationModule, rows: Columns, report: OverlapReport, present: NDArray[np.bool_]
+) -> dict[str, tuple[Interval, ...]]:
+    """Intervals of the two means over images, one per mask and that of their mean; nothing without ``bootstrap``."""
+    if not module.bootstrap:
+        return {}
+    dice = {"dice_all": report.image_dice, "dice_positive": np.where(present, report.image_dice, np.nan)}
+    return {name: bootstrap_means(value, rows["patient_id"], module.bootstrap) for name, value in dice.items()}
 
 
 def format_overlap(report: OverlapReport, title: str) -> str:

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from dmlm.evaluation.grading import grading_report, quadratic_kappa
+from dmlm.evaluation.grading import bootstrap_grades, grading_report, quadratic_kappa
+from dmlm.evaluation.intervals import patient_weights
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,3 +43,20 @@ def test_unknown_grades_are_left_out():
     probs = np.eye(4)[[0, 1, 2, 3]]
     assert grading_report(probs, [0, 1, np.nan, -1], "0123").mae == 0
     assert np.isnan(grading_report(probs, [np.nan] * 4, "0123").mae)
+
+
+def test_intervals_equal_explicit_resampling():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 50)
+    said, groups = np.clip(truth + rng.integers(-1, 2, 50), 0, 3), [f"p{p}" for p in rng.integers(0, 15, 50)]
+    unknown = np.append(truth, -1), np.append(said, 2), [*groups, "p0"]  # a row without a grade changes nothing
+    found = bootstrap_grades(unknown[1], unknown[0], 4, unknown[2], n=60, seed=1)
+    drawn = []
+    for times in patient_weights(groups, 60, 1).T:
+        real, answer = np.repeat(truth, times), np.repeat(said, times)
+        kappa = metrics.cohen_kappa_score(real, answer, weights="quadratic", labels=range(4))
+        drawn.append((kappa, metrics.mean_absolute_error(real, answer), (real == answer).mean()))
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    for place, name in enumerate(("kappa", "mae", "accuracy")):
+        np.testing.assert_allclose(found[name][1:3], (low[place], high[place]), atol=1e-12)
+    assert found["kappa"].value == pytest.approx(metrics.cohen_kappa_score(truth, said, weights="quadratic"))

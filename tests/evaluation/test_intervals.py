@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from dmlm.errors import ConfigError, MismatchError
-from dmlm.evaluation.intervals import bootstrap_auc, patient_weights, weighted_auc
+from dmlm.evaluation.intervals import bootstrap_auc, bootstrap_means, patient_weights, weighted_auc
 
 
 def explicit(scores, labels, groups, n, seed):
@@ -88,6 +88,24 @@ def test_interval_by_patient_is_wider_than_by_image():
     np.testing.assert_allclose(bootstrap_auc(*copied, n=300).macro, single, atol=1e-12)
     by_image = bootstrap_auc(*copied[:2], np.arange(750), n=300).macro
     assert by_image.high - by_image.low < 0.6 * (single.high - single.low)
+
+
+def test_means_equal_explicit_resampling():
+    rng = np.random.default_rng(3)
+    values = rng.random((60, 3))
+    values[rng.random((60, 3)) < 0.4] = np.nan  # images without the mask
+    values[:, 2] = np.nan  # a mask that no image has
+    groups = rng.integers(0, 20, 60)
+    found = bootstrap_means(values, groups, n=80, seed=2)
+    reference = np.array(
+        [np.nanmean(np.repeat(values[:, :2], times, axis=0), axis=0) for times in patient_weights(groups, 80, 2).T]
+    )
+    for m in range(2):
+        assert found[m].value == pytest.approx(np.nanmean(values[:, m]))
+        np.testing.assert_allclose(found[m][1:3], np.quantile(reference[:, m], [0.025, 0.975]), atol=1e-12)
+    assert np.isnan(found[2].value)
+    assert found[2].skipped == 80
+    np.testing.assert_allclose(found[3][1:3], np.quantile(reference.mean(1), [0.025, 0.975]), atol=1e-12)
 
 
 def test_class_without_auc_leaves_the_others_alone():

@@ -34,6 +34,8 @@ def test_grading_end_to_end(loss, tmp_path, tmp_path_factory) -> None:
     assert found["grade/kappa"] == pytest.approx(kappa, nan_ok=True)
     assert found["grade/mae"] == pytest.approx(mean_absolute_error(truth, said))
     assert {"grade/auc_macro", "grade/f1_macro@best_f1_test", "grade/auc_cut_macro"} <= found.keys()
+    assert found["grade/mae_low"] <= found["grade/mae_high"]
+    assert {"grade/kappa_low", "grade/accuracy_high"} <= found.keys()
     assert (tmp_path / "confusion.png").is_file()
     loaded = TaskModule.load_from_checkpoint(path)
     assert isinstance(loaded, EdemaGradingModule)

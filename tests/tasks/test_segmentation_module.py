@@ -57,6 +57,9 @@ def test_a_test_leaves_numbers_predictions_and_pictures(run, cache) -> None:
     positive = [dice[true[:, m] > 0, m].mean() for m in range(2)]
     assert found["segment/dice_positive"] == pytest.approx(np.mean(positive), abs=1e-6)
     assert {"segment/dice_global", "segment/dice_fg_bg", "segment/iou_positive/Cardiomegaly"} <= found.keys()
+    for key in ("segment/dice_all", "segment/dice_positive"):
+        assert found[f"{key}_low"] <= found[key] <= found[f"{key}_high"]
+        assert 0 <= found[f"{key}_low/Cardiomegaly"] <= found[f"{key}_high/Cardiomegaly"] <= 1
     assert found["segment/threshold"] == 0.3
     assert all(float(row["mc_std"]) > 0 for row in rows)
     assert {"segment/uncertainty/entropy/aurc", "segment/uncertainty/mc_std/error_spearman"} <= found.keys()
@@ -167,6 +170,7 @@ def test_a_test_set_without_any_mask(cache, tmp_path) -> None:
         ({"loss": "hinge"}, "loss must be one of dice_bce, bce, focal, focal_dice"),
         ({"threshold": 1.0}, r"inside \(0, 1\)"),
         ({"mc_samples": 4}, "with features mean"),
+        ({"bootstrap": -1}, "bootstrap 0 or more"),
         ({"features": "mean"}, "decoder setr"),
         ({"decoder": "fcn"}, "unet, dpt, upernet, setr"),
     ],
