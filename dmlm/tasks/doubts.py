@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dmlm.distributions import Gaussian
 from dmlm.evaluation.uncertainty_study import Doubt
 from dmlm.models.classifier import gaussian_features, image_features, sampled_probabilities
 from dmlm.models.zero_shot import Prompts, sampled_probability_std, zero_shot_scores
@@ -77,20 +76,11 @@ def zero_shot_doubts(
     gaussian, scale = task.encoder.encode_image(images).at(0), task.zero_shot_scale
     score = zero_shot_scores(gaussian, prompts, task.zero_shot_distance, "pair", scale)
     prob = _array(torch.sigmoid(score.double()))
-    spreads = [
-        sampled_probability_std(
-            Gaussian(gaussian.mean[row : row + 1], gaussian.logvar[row : row + 1]),
-            prompts,
-            samples,
-            scale,
-            torch.Generator().manual_seed(int(seed)),
-        )
-        for row, seed in enumerate(seeds)
-    ]
+    spread = sampled_probability_std(gaussian, prompts, samples, scale, seeds)
     return prob, {
         MAX_PROBABILITY: Doubt(_doubt_of(prob, exclusive=False)),
         EMBEDDING_VARIANCE: Doubt(_array(gaussian.variance.mean(-1, keepdim=True)).repeat(prob.shape[1], 1)),
-        GAUSSIAN_SAMPLES: Doubt(_array(torch.cat(spreads))),
+        GAUSSIAN_SAMPLES: Doubt(_array(spread)),
     }
 
 

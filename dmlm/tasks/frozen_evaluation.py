@@ -132,9 +132,10 @@ class FrozenEvaluation(Callback):
     def _variance_rho(self, trainer: Trainer, task: DMLMPretrainModule, loader: DataLoader[dict[str, Any]]) -> float:
         variances, errors = [], []
         predictor: Any = task.predictor  # pre-training always has one
-        for number, batch in enumerate(loader):
+        for batch in loader:
             moved = trainer.strategy.batch_to_device(batch, task.device)
-            views = task.draw_views(moved, np.random.default_rng([task.seed, number]))
+            rngs = [np.random.default_rng([task.seed, int(place)]) for place in batch["index"]]
+            views = task.draw_views(moved, rngs)
             predicted, true = task.objective.predict_patches(task.encoder, predictor, views)
             variances.append(predicted.variance.mean(-1).flatten().cpu().numpy())
             errors.append((predicted.mean - true.mean).square().mean(-1).flatten().cpu().numpy())
