@@ -112,7 +112,7 @@ def build(config: Mapping[str, Any], base: type, source: str = "configuration") 
     module_name, _, name = path.rpartition(".")
     try:
         cls = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: a relative path
         msg = f"{source}: class '{path}' cannot be imported ({error}); install the package that defines it"
         raise CheckpointError(msg) from error
     if not (isinstance(cls, type) and issubclass(cls, base) and issubclass(cls, Configurable)):

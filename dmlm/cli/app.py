@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from dmlm import __version__
 from dmlm.cli.arguments import CommandLine
 from dmlm.cli.checkpoint import CheckpointSource, class_of
+from dmlm.cli.checkpoint_io import save_atomically
 from dmlm.cli.hardware import check_hardware
 from dmlm.cli.parser import DMLMArgumentParser, own_error, root_error
 from dmlm.cli.profiling import StepProfiler
@@ -148,7 +149,8 @@ class DMLMCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Load the encoder of a checkpoint of another task."""
+        """Let checkpoints be written atomically, and load the encoder of a checkpoint of another task."""
+        save_atomically(self.trainer)
         if self.lender is not None:
             self.lender.load_parts(self.model)
             self.lender = None  # lets the file go

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         msg = f"checkpoint not found: {path}{_others_nearby(path)}"
         raise CheckpointError(msg)
+    _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's guesses about strange files; what matters is raised
@@ -68,8 +70,34 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         msg = f"{path} is not a Lightning checkpoint: it has no 'state_dict'"
         raise CheckpointError(msg)
+    if not all(isinstance(name, str) for name in checkpoint["state_dict"]):
+        msg = f"{path}: its weights are not named by text; use a checkpoint that dmlm wrote"
+        raise CheckpointError(msg)
+    if not isinstance(checkpoint.get("hyper_parameters", {}), dict):
+        msg = f"{path}: its hyper_parameters are no mapping; use a checkpoint that dmlm wrote"
+        raise CheckpointError(msg)
     check_format(checkpoint, path)
     return checkpoint
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a zip that would unpack to more than it has: torch stores its members as they are.
+
+    Raises:
+        CheckpointError: If it would.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(item.file_size for item in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return  # reading it says what it is
+    size = path.stat().st_size
+    if unpacked > size:
+        msg = (
+            f"{path} was refused: it has {size:,} bytes and would unpack to {unpacked:,}, which no checkpoint does; "
+            "use a checkpoint that dmlm wrote"
+        )
+        raise CheckpointError(msg)
 
 
 def _is_zip(path: Path) -> bool:

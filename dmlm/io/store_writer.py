@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dmlm import __version__
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.io.atomic import atomic_path, write_json
+from dmlm.io.lock import lock
 from dmlm.io.store_check import check_shards, file_digest
 from dmlm.io.store_format import (
     COLUMNS,
@@ -77,7 +78,9 @@ class StoreWriter:
         self._index: BinaryIO | None = None
         self._shard, self._filled = 0, 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
+        self._lock = lock(
+            folder, f"{folder}: another process is writing this store; wait for it, or choose another --out"
+        )
         try:
             self.finished = self._open()
         except BaseException:
@@ -199,8 +202,9 @@ class StoreWriter:
         if not path.is_file():
             write_json(path, {**self._plan, "provenance": self._provenance})
         try:
-            return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-        except ValueError as error:
+            plan = json.loads(path.read_text(encoding="utf-8"))
+            return dict(plan.items())
+        except (ValueError, AttributeError) as error:
             msg = f"{path}: damaged; delete {self.folder} and prepare again"
             raise DatasetFormatError(msg) from error
 
@@ -262,23 +266,3 @@ class StoreWriter:
         if file is not None:
             file.flush()
             os.fsync(file.fileno())
-
-
-def _locked(folder: Path) -> int | None:
-    """Lock a folder until the process ends, however it ends; None where the system or the disk has no locks."""
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        msg = f"{folder}: another process is writing this store; wait for it, or choose another --out"
-        raise ConfigError(msg) from error
-    except OSError:  # some network disks
-        os.close(handle)
-        return None
-    return handle

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.errors import ConfigError, DatasetNotFoundError
+from dmlm.io.lock import lock
 from dmlm.reports.knowledge import FindingKnowledge, load_knowledge
 from dmlm.reports.provenance import Provenance, ReportRecord
 from dmlm.reports.record_json import from_json, to_json
@@ -50,6 +51,9 @@ class RecordWriter:
         self.path = Path(path)
         self.part = self.path.with_name(f"{self.path.name}.part")
         existing = [file for file in (self.part, self.path) if file.exists()]
+        # before anything is cut or taken away
+        busy = f"{self.part}: another process is writing it; wait for it, or choose another file"
+        self._lock = lock(self.part, busy) if self.part.exists() else None
         if overwrite:
             self.part.unlink(missing_ok=True)
         elif existing and not resume:
@@ -65,6 +69,9 @@ class RecordWriter:
         self.done: set[str] = set(_study_ids(self.part)) if self.part.exists() else set()
         # unbuffered: a line is in the file, or not, when the process dies
         self._handle = self.part.open("ab", buffering=0)
+        if self._lock is None or overwrite:
+            self._unlock()  # of the file that was taken away
+            self._lock = lock(self.part, busy)
 
     def provenance(self) -> Provenance | None:
         """Return what made the first kept record; None where there is none."""
@@ -83,12 +90,18 @@ class RecordWriter:
 
     def finish(self) -> None:
         """Give the file its name."""
-        self._handle.close()
+        self.close()
         self.part.replace(self.path)
 
     def close(self) -> None:
         """Leave the records in ``FILE.part`` for a later ``resume``."""
         self._handle.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> RecordWriter:
         return self

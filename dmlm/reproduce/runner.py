@@ -10,6 +10,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from dmlm.io.lock import lock
 from dmlm.reproduce.plan import Plan, Run
 from dmlm.reproduce.runs import (
     Status,
@@ -35,9 +36,19 @@ def run_plan(plan: Plan, out: Path, jobs: int = 1, quiet: bool = False) -> dict[
         State of every run.
 
     Raises:
-        ConfigError: If ``out`` holds runs of another configuration.
+        ConfigError: If ``out`` holds runs of another configuration, or another process works there.
         KeyboardInterrupt: After Ctrl+C; the same command resumes.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    held = lock(out, f"{out}: another dmlm reproduce is running there; wait for it, or choose another --out")
+    try:
+        return _do(plan, out, jobs, quiet)
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _do(plan: Plan, out: Path, jobs: int, quiet: bool) -> dict[str, Status]:
     for run in plan.runs:
         write_plan_of(run, out)
     from tqdm import tqdm

@@ -181,7 +181,7 @@ def recorded_class(
     module_name, _, name = path.rpartition(".")
     try:
         found = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # TypeError: a relative path
         msg = f"{source} holds a {path}, which cannot be imported ({error}): install the package that defines it"
         raise CheckpointError(msg) from error
     if not (isinstance(found, type) and issubclass(found, TaskModule)):
