@@ -127,6 +127,9 @@ def build(config: Mapping[str, Any], base: type, source: str = "configuration") 
     except TypeError as error:
         msg = f"{source}: {path} does not take the recorded arguments ({error}); it was written by another version"
         raise CheckpointError(msg) from error
+    except ConfigError as error:  # says which value is out of range, but not where it was recorded
+        msg = f"{source}: {error}"
+        raise CheckpointError(msg) from error
 
 
 def _type_hints(cls: type) -> dict[str, Any]:
