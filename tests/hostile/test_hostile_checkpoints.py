@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from hostile import Bad, data, edit, edit_bytes, refuse, swap, table, text
+
+from hostile.cases import Bad, data, edit, edit_bytes, refuse, swap, table, text
 
 EXPORT = "export --ckpt a.ckpt --out e"
 MARK = "touched-by-the-checkpoint"

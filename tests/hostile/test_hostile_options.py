@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hostile import Bad, refuse, table, text
+
+from hostile.cases import Bad, refuse, table, text
 
 SOME = text("some/a.txt", "FINDINGS: Clear lungs.")
 CSV = text("m.csv", "path\na.png\n")

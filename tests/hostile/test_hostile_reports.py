@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import Bad, data, refuse, table, text
+
+from hostile.cases import Bad, data, refuse, table, text
 
 BUILD = "--out r.jsonl --workers 1 --quiet"
 PART = ("r.jsonl.part",)  # the same command goes on with it

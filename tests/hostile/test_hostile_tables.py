@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile import Bad, edit, edit_bytes, line, refuse, remove, swap, table, the
+
+from hostile.cases import Bad, edit, edit_bytes, line, refuse, remove, swap, table, the
 
 FILES = (
     # data set, file, a column that it needs

@@ -1,0 +1,1 @@
+"""Bad inputs as tables: each must end in one line, with nothing half-written."""
