@@ -51,22 +51,27 @@ class RecordWriter:
         self.path = Path(path)
         self.part = self.path.with_name(f"{self.path.name}.part")
         existing = [file for file in (self.part, self.path) if file.exists()]
+        if existing and not (resume or overwrite):
+            msg = (
+                f"{existing[0]} exists; continue it with --resume, start again with --overwrite, or choose another file"
+            )
+            raise ConfigError(msg)
         # before anything is cut or taken away
         busy = f"{self.part}: another process is writing it; wait for it, or choose another file"
         self._lock = lock(self.part, busy) if self.part.exists() else None
         if overwrite:
             self.part.unlink(missing_ok=True)
-        elif existing and not resume:
-            msg = (
-                f"{existing[0]} exists; continue it with --resume, start again with --overwrite, or choose another file"
-            )
-            raise ConfigError(msg)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if resume and existing == [self.path]:
             self.path.replace(self.part)
-        if self.part.exists():
-            _cut_torn_line(self.part)
-        self.done: set[str] = set(_study_ids(self.part)) if self.part.exists() else set()
+        self.done: set[str] = set()
+        try:
+            if self.part.exists():
+                _cut_torn_line(self.part)
+                self.done = set(_study_ids(self.part))
+        except BaseException:  # nobody would end a lock of an object that was never made
+            self._unlock()
+            raise
         # unbuffered: a line is in the file, or not, when the process dies
         self._handle = self.part.open("ab", buffering=0)
         if self._lock is None or overwrite:

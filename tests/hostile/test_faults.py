@@ -15,6 +15,7 @@ import torch
 from dmlm.__main__ import main
 from dmlm.cli.checkpoint_io import AtomicCheckpointIO
 from dmlm.io.lock import lock
+from dmlm.reports.records import RecordWriter
 
 BUILD = ["reports", "build", "some", "--out", "r.jsonl", "--workers", "1", "--quiet"]
 
@@ -66,16 +67,23 @@ def test_reports_that_do_not_fit_go_on_when_there_is_room(reports, small_files, 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO])
-def test_what_the_disk_refuses_is_one_line_and_leaves_nothing(reports, monkeypatch, capsys, number):
-    def refuse(*_, **__):
-        raise OSError(number, os.strerror(number), "some/file")
+def test_what_the_disk_refuses_is_one_line_and_loses_nothing(reports, monkeypatch, capsys, number):
+    whole = RecordWriter.add_line
 
-    monkeypatch.setattr("dmlm.io.atomic.tempfile.mkstemp", refuse)
-    assert main(["data", "synthesize", "nih", "out", "--patients", "3", "--image-size", "32"]) == 2
+    def refuse(writer, study_id, line):
+        if len(writer.done) == 120:
+            raise OSError(number, os.strerror(number), "r.jsonl.part")
+        whole(writer, study_id, line)
+
+    monkeypatch.setattr(RecordWriter, "add_line", refuse)
+    assert main(BUILD) == 2
     told = capsys.readouterr().err
+    assert told.count("\n") == 1
     assert os.strerror(number) in told
-    assert "Traceback" not in told
-    assert [path.name for path in Path().iterdir()] == ["some"]
+    assert not Path("r.jsonl").exists()
+    monkeypatch.setattr(RecordWriter, "add_line", whole)
+    assert main([*BUILD, "--resume"]) == 0
+    assert Path("r.jsonl").read_bytes().count(b"\n") == 200
 
 
 def test_two_runs_cannot_write_one_file_of_reports(reports, capsys):
