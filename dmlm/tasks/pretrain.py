@@ -108,16 +108,19 @@ class DMLMPretrainModule(ZeroShotTask):
             predictor.requires_grad_(requires_grad=False)  # DDP must not wait for gradients that never come
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
+        self._resumed = False
 
-    def setup(self, stage: str) -> None:
-        """Check that data and model agree, and centre the statements of a new run; a resumed one loads its weights."""
-        super().setup(stage)
-        if stage == "fit" and self.center_statements:
-            center_statements(self.encoder, self.views.knowledge)
-            self.objective.teacher.copy_from(self.encoder)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note that the weights are those of a run, whose statements are centred already."""
+        super().on_load_checkpoint(checkpoint)
+        self._resumed = True
 
     def on_fit_start(self) -> None:
-        """Check how batches are put together, switch to training, and compile what was asked for."""
+        """Centre the statements of a new run, check how batches are put together, switch to training, compile."""
+        # not in setup(): a resumed module has neither weights nor tokenizer there
+        if self.center_statements and not self._resumed:
+            center_statements(self.encoder, self.views.knowledge)
+            self.objective.teacher.copy_from(self.encoder)
         super().on_fit_start()
         self._check_batches()
         if self.compile_part != "nothing":
