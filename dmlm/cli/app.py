@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from dmlm import __version__
 from dmlm.cli.arguments import CommandLine
+from dmlm.cli.carry_best import CarryBest
 from dmlm.cli.checkpoint import CheckpointSource, class_of
 from dmlm.cli.checkpoint_io import save_atomically
 from dmlm.cli.hardware import check_hardware
@@ -149,8 +150,9 @@ class DMLMCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def after_instantiate_classes(self) -> None:
-        """Let checkpoints be written atomically, and load the encoder of a checkpoint of another task."""
+        """Write checkpoints atomically, carry the best ones along, load the encoder of a checkpoint of another task."""
         save_atomically(self.trainer)
+        self.trainer.callbacks.append(CarryBest())  # type: ignore[attr-defined] # Trainer sets it, its stub does not say so
         if self.lender is not None:
             self.lender.load_parts(self.model)
             self.lender = None  # lets the file go

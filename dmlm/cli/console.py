@@ -22,8 +22,10 @@ _WARNING_NOISE = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # samples that fill up the last batch of several processes are told apart by their index and count once
     r".*During `trainer\..*`, it is recommended to use `Trainer\(devices=1.*",
-    # a run that is evaluated or resumed has a new folder
+    # a run that is evaluated or resumed has a new folder; CarryBest brings along what it kept
     r".*The dirpath has changed from .*",
+    # evaluation needs none of the callbacks that a training had
+    r".*callbacks used to create the checkpoint need to be provided during `Trainer` instantiation.*",
     # teachers and frozen normalisation stay in eval mode by intent; task modules put everything else into train mode
     r".*module\(s\) in eval mode at the start of training.*",
     # the package comes with tensorboard; only its absence would matter, and that is said elsewhere

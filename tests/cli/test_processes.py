@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,10 +63,10 @@ def one(tmp_path_factory) -> Path:
     return run(tmp_path_factory.mktemp("processes"), "one", 1)
 
 
-def check(result: Path, wanted: Path) -> None:
+def check(result: Path, wanted: Path, since: int = 0) -> None:
     given, expected = scalars(result), scalars(wanted)
     for tag in ("train_loss", "train_align", "train_kl_text", "train_kl_image", "val_auroc"):
-        steps = list(expected[tag])
+        steps = [step for step in expected[tag] if step >= since]
         assert steps, tag
         np.testing.assert_allclose(
             [given[tag][step] for step in steps], [expected[tag][step] for step in steps], atol=1e-5, rtol=1e-5
@@ -78,3 +80,33 @@ def check(result: Path, wanted: Path) -> None:
 
 def test_two_processes_train_and_test_as_one(one: Path) -> None:
     check(run(one.parents[1], "two", 2), one)
+
+
+def test_a_run_that_was_killed_on_two_processes_goes_on_with_one(one: Path) -> None:
+    folder = one.parents[1]
+    last = folder / "killed" / "version_0" / "checkpoints" / "last.ckpt"
+    process = subprocess.Popen(
+        command("killed", 2),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        while not last.exists():
+            assert process.poll() is None, "ended before its first checkpoint"
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    # where it was killed is a matter of time; what it left is a checkpoint of a whole epoch
+    check(run(folder, "resumed", 1, "--ckpt", str(last)), one, since=steps_done(last))
+
+
+def steps_done(checkpoint: Path) -> int:
+    import torch
+
+    step = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert 0 < step < 18
+    return int(step)

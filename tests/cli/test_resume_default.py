@@ -1,9 +1,11 @@
-"""The default run resumes from its own checkpoint: statements are centred once, before the first step of a new run."""
+"""The default run resumes from its own checkpoint: statements are centred once, and the best weights stay the best."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pytest
 import torch
 
 from dmlm.__main__ import main
@@ -26,3 +28,34 @@ def test_the_default_run_goes_on_from_its_last_checkpoint() -> None:
     first = torch.load(last, weights_only=True)
     second = torch.load(Path("runs/phantom/version_1/checkpoints/last.ckpt"), weights_only=True)
     assert second["global_step"] == 2 * first["global_step"] > 0
+
+
+def test_the_best_weights_of_a_killed_run_stay_the_best() -> None:
+    fit(1)
+    kept = Path("runs/phantom/version_0/checkpoints")
+    before = torch.load(kept / "last.ckpt", weights_only=True)
+    state = next(state for key, state in before["callbacks"].items() if "val_auroc" in key)
+    (path,) = state["best_k_models"]
+    beyond = torch.tensor(2.0)  # no epoch to come reaches it
+    state.update(best_model_score=beyond, kth_value=beyond, best_k_models={path: beyond})
+    torch.save(before, kept / "last.ckpt")
+    best = (kept / "best.ckpt").read_bytes()
+    moved = Path("moved")
+    Path("runs").rename(moved)  # a folder that was moved still gives its best weights
+
+    fit(2, "--ckpt", str(moved / "phantom/version_0/checkpoints/last.ckpt"))
+
+    after = Path("runs/phantom/version_0")
+    assert (after / "checkpoints/best.ckpt").read_bytes() == best
+    assert torch.load(after / "checkpoints/last.ckpt", weights_only=True)["global_step"] > before["global_step"]
+    tested = json.loads((after / "metrics.json").read_text())
+    assert tested == json.loads((moved / "phantom/version_0/metrics.json").read_text())
+
+
+def test_best_weights_that_are_gone_are_said_to_be_gone() -> None:
+    fit(1)
+    kept = Path("runs/phantom/version_0/checkpoints")
+    (kept / "best.ckpt").unlink()
+    with pytest.warns(UserWarning, match="best.ckpt is gone; the best weights are those of the epochs from here on"):
+        fit(2, "--ckpt", str(kept / "last.ckpt"))
+    assert Path("runs/phantom/version_1/checkpoints/best.ckpt").is_file()
