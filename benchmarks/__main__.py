@@ -21,6 +21,7 @@ SECTIONS = {
     "levers": "Each way of doing less work alone",
     "memory": "Memory of activations",
     "loader": "Loading",
+    "finetuning": "Fine-tuning: share of model compute, memory of a large test",
     "decode": "Decoding",
     "masking_speed": "Drawing masks",
     "startup": "Starting",

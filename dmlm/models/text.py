@@ -18,7 +18,7 @@ from dmlm.errors import CheckpointError, ConfigError, PretrainedWeightsError
 from dmlm.models.length_groups import length_groups
 from dmlm.models.text_sections import encode_sections
 from dmlm.models.tokenizers import own_tokenizer
-from dmlm.models.tokens import TokenBatch, tokenize
+from dmlm.models.tokens import Row, TokenBatch, tokenize
 from dmlm.reports.schema import ReportText
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ class HFTextEncoder(TextEncoder):
         self.max_length, self.length_groups = max_length, length_groups
         self._tokenizer: Tokenizer | None = None
         self._special: dict[str, int] = {}
+        self._rows: dict[Any, Row] = {}  # texts that were tokenised before
         if pretrained:
             self.model, loaded = _from_pretrained(model_name, dict(hf_config or {}))
             self._set_tokenizer(*loaded)
@@ -143,7 +144,7 @@ class HFTextEncoder(TextEncoder):
 
     def tokenize(self, texts: Sequence[ReportText | str]) -> TokenBatch:
         """Turn texts into tokens on the CPU."""
-        return tokenize(self._loaded_tokenizer, texts, self.max_length, self._special["pad"])
+        return tokenize(self._loaded_tokenizer, texts, self.max_length, self._special["pad"], self._rows)
 
     def forward(self, tokens: TokenBatch, mask: Tensor | None = None) -> TextFeatures:
         """Encode tokens; see :meth:`TextEncoder.forward`."""
@@ -197,7 +198,7 @@ class HFTextEncoder(TextEncoder):
         if missing:
             msg = f"the tokenizer has no {' and no '.join(missing)} token; masked prediction needs both"
             raise ConfigError(msg)
-        self._tokenizer, self._special = tokenizer, ids
+        self._tokenizer, self._special, self._rows = tokenizer, ids, {}
 
     def _freeze(self, layers: int) -> None:
         stack = getattr(getattr(self.model, "encoder", None), "layer", ())
@@ -236,6 +237,7 @@ class HFTextEncoder(TextEncoder):
             loaded = json.loads(bytes(state.cpu().numpy().tobytes()))
             self._tokenizer = Tokenizer.from_str(loaded["tokenizer"])
             self._special = {str(role): int(number) for role, number in loaded["special"].items()}
+            self._rows = {}
         except Exception as error:
             msg = f"the tokenizer in the checkpoint is damaged ({type(error).__name__}); save the encoder again"
             raise CheckpointError(msg) from error

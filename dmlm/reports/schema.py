@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 from dmlm.errors import ReportFormatError
@@ -77,7 +78,7 @@ class StructuredReport:
     source: str = "labels"
     flags: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def verdicts(self) -> dict[str, Existence]:
         """State per finding, in order of first mention; present outranks uncertain, uncertain outranks absent."""
         rank = {"absent": 0, "uncertain": 1, "present": 2}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -159,7 +160,7 @@ class TextViews:
         elif self.style == "observations_verdict":
             template = "obs_verdict"
         modifiers = bool(rng.random() >= self.modifier_dropout)
-        return render_statement(observation, template, modifiers, load_knowledge(self.knowledge))
+        return _written(dataclasses.replace(observation, evidence=None), template, modifiers, self.knowledge)
 
     def _draw(self, report: StructuredReport, rng: np.random.Generator) -> Observation:
         """Draw a kind, then a finding, then one of its observations that says what its verdict says."""
@@ -172,6 +173,12 @@ class TextViews:
         state = report.verdicts[finding]
         own = [item for item in report.observations if item.finding == finding and item.existence == state]
         return own[rng.integers(len(own))]
+
+
+@lru_cache(maxsize=8192)
+def _written(observation: Observation, template: PromptTemplate, modifiers: bool, knowledge: str | None) -> ReportText:
+    """Write a statement; reports say the same few things over and over."""
+    return render_statement(observation, template, modifiers, load_knowledge(knowledge))
 
 
 def _probability(name: str, value: float) -> None:

@@ -14,7 +14,8 @@ from dmlm.errors import ConfigError, PretrainedWeightsError
 from dmlm.models import HFTextEncoder, TextEncoder
 from dmlm.models.length_groups import length_groups
 from dmlm.reports import render
-from dmlm.reports.schema import SECTIONS
+from dmlm.reports.prompts import render_statement
+from dmlm.reports.schema import SECTIONS, Observation
 
 
 def test_tokens_know_words_and_sections() -> None:
@@ -132,3 +133,14 @@ def test_pretrained_offline_says_what_to_pass() -> None:
 def test_wrong_options(arguments: dict, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         HFTextEncoder("x", pretrained=False, **arguments)
+
+
+def test_texts_that_come_again_are_tokenised_as_the_first_time() -> None:
+    text = tiny_bert(max_length=24)
+    statement = render_statement(Observation("Pleural Effusion", "present", "left"))
+    texts = [statement, "No pneumothorax.", statement.text, "a long text " * 20, statement]
+    first, second, alone = text.tokenize(texts), text.tokenize(texts[::-1]), tiny_bert(max_length=24).tokenize(texts)
+    for name in ("input_ids", "valid", "words", "sections"):
+        assert torch.equal(getattr(first, name), getattr(alone, name)), name
+        assert torch.equal(getattr(second, name).flip(0), getattr(first, name)), name
+    assert not torch.equal(first.sections[0], first.sections[2])  # the same words without sections are another row
