@@ -118,6 +118,7 @@ def _one(plan: Plan, number: int, out: Path) -> int:
 
 
 def _write(plan: Plan, out: Path) -> int:
+    from dmlm.reproduce.differences import differences
     from dmlm.reproduce.paired import compare
     from dmlm.reproduce.results import gather
     from dmlm.reproduce.runs import folder_of, read_status
@@ -125,9 +126,9 @@ def _write(plan: Plan, out: Path) -> int:
 
     for table in plan.tables:
         results = gather(table, out)
-        comparisons = compare(table, out)
-        write_table(table, results, out, comparisons)
-        print(to_markdown(table, results, comparisons), end="\n\n")
+        found = (compare(table, out), differences(table, out))
+        write_table(table, results, out, *found)
+        print(to_markdown(table, results, *found), end="\n\n")
     states = [read_status(folder_of(out, item.name)).state for item in plan.runs]
     open_runs = len(states) - states.count("done")
     print(f"{states.count('done')} of {len(states)} runs done; tables in {out}")

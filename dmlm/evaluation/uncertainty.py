@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dmlm.errors import DMLMError, MismatchError
-from dmlm.evaluation.ranking import FloatArray, auroc
+from dmlm.evaluation.classification import macro_mean
+from dmlm.evaluation.ranking import FloatArray, auroc, known_rows
 
 
 class RiskCoverage(NamedTuple):
@@ -58,6 +59,23 @@ def aurc(uncertainty: npt.ArrayLike, errors: npt.ArrayLike) -> float:
     """
     risk = risk_coverage(uncertainty, errors).risk
     return float(risk.mean()) if len(risk) else float("nan")
+
+
+def decision_aurc(probs: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Class mean of :func:`aurc` of the decisions at one half, the most certain (by entropy) kept first.
+
+    Args:
+        probs: Probabilities 0..1, ``(N, C)``.
+        labels: 1 present, 0 absent; -1 and NaN are left out per class, ``(N, C)``.
+
+    Returns:
+        Mean over the classes that have a label; NaN where none has.
+    """
+    found = []
+    for column, marks in zip(np.asarray(probs).T, np.asarray(labels).T, strict=True):
+        chance, present = known_rows(column, marks)
+        found.append(aurc(binary_entropy(chance), (chance >= 0.5) != present))
+    return macro_mean(found).value
 
 
 def error_auroc(uncertainty: npt.ArrayLike, wrong: npt.ArrayLike) -> float:

@@ -7,6 +7,7 @@ last one: nothing is chosen on validation, and so nothing favours a row that was
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from dmlm.reproduce.scale import Scale, logger
@@ -14,6 +15,8 @@ from dmlm.reproduce.sources import PRETRAINING
 
 CSV = "ablations.csv"
 """What examples/python/prepare_ablations.py writes into the folder that ``--data`` names."""
+MASKS = "ablation_masks.csv"
+"""Beside it: images that show Lung Opacity, each with its mask."""
 
 _STEPS = {"smoke": 120, "trial": 100, "paper": 30_000}
 _LABELS = (
@@ -51,15 +54,33 @@ def missing(scale: Scale) -> str:
     """Why the data cannot be read here, or ``""``."""
     if scale.budget != "trial" or scale.root is None:
         return PRETRAINING.missing(scale)
-    path = scale.root / CSV
-    return "" if path.is_file() else f"no data: {path} is not there; examples/python/prepare_ablations.py writes it"
+    for path in (scale.root / CSV, scale.root / MASKS):
+        if not path.is_file():
+            return f"no data: {path} is not there; examples/python/prepare_ablations.py writes it"
+    return ""
 
 
 def test_callbacks(scale: Scale) -> list[dict[str, Any]]:
     """Callbacks that measure what a frozen encoder is good for."""
     # phantoms are few: one in a hundred of them would be four patients
-    share = {"few": 0.05} if scale.budget == "smoke" else {}
-    return [{"class_path": "dmlm.tasks.FrozenEvaluation", "init_args": {"draws": 5, **share}}]
+    options: dict[str, Any] = {"few": 0.05} if scale.budget == "smoke" else {}
+    if not scale.is_paper:
+        options["masks"] = _masks(scale)
+    return [{"class_path": "dmlm.tasks.FrozenEvaluation", "init_args": {"draws": 5, **options}}]
+
+
+def _masks(scale: Scale) -> dict[str, Any]:
+    """Data that say where findings are, apart from those of training: batches of training carry no masks."""
+    data = _data(scale)
+    options = data["init_args"]
+    if scale.budget == "smoke":
+        options["with_masks"] = True
+    else:
+        for name in ("label_columns", "cache_images"):
+            del options[name]
+        path = Path(options["path"])
+        options |= {"path": str(path.with_name(MASKS)), "mask_columns": ["mask"], "mask_names": ["Lung Opacity"]}
+    return {"class_path": f"dmlm.datamodules.{data['class_path']}", "init_args": options}
 
 
 def _model(scale: Scale) -> dict[str, Any]:

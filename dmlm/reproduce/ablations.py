@@ -29,6 +29,19 @@ COLUMNS = {
     "CPU seconds": "train/cpu_seconds",
 }
 """Columns of every ablation with their metrics; the last two are not percentages."""
+FURTHER = {
+    "Pointing": "grounding/pointing",
+    "Mask AUC": "grounding/mask_auc",
+    "Patch probe AUC": "grounding/probe_auc",
+    "Patch probe Dice": "grounding/probe_dice",
+    "ECE": "zero_shot/ece_macro",
+    "AURC": "zero_shot/aurc_macro",
+}
+"""Columns of a second table of every ablation: where findings are, and what probabilities are worth."""
+_COMPARED = ("Zero-shot AUC", "Probe AUC")
+_COMPARED_FURTHER = ("Pointing", "Mask AUC", "Patch probe AUC", "Patch probe Dice")
+_DEFAULT = "default"
+_WITHOUT_MASKS = "no masks in this test data"
 _PLAIN = {"Variance rho": 1.0, "CPU seconds": 1.0}
 _PUBLISHED = {"AUC": "Zero-shot AUC"}
 _WITHOUT_VARIANCE = "no predicted variance"
@@ -73,18 +86,44 @@ def ablation(key: str, scale: Scale) -> Plan:
     table = tables()[key]
     runs: dict[str, Run] = {}
     cells: list[Cell] = []
+    further: list[Cell] = []
     for row, name in table["rows"].items():
         names = seeded(f"ablation-{name}", scale.seeds)
         for seed, run in zip(scale.seeds, names, strict=True):
             runs.update({made.name: made for made in _runs(run, name, scale, seed)})
         tested = tuple(f"{run}-nih" if scale.is_paper else run for run in names)
         cells += [_cell(row, column, metric, name, names, tested) for column, metric in COLUMNS.items()]
+        for column, metric in FURTHER.items():
+            lost = scale.is_paper and metric.startswith("grounding/")
+            further.append(Cell(row, column, metric, *(((), _WITHOUT_MASKS) if lost else (tested,))))
     shown = {
         row: {_PUBLISHED[column]: value for column, value in values.items() if column in _PUBLISHED}
         for row, values in published(key).items()
     }
-    made = Table(key, table["title"], tuple(table["rows"]), tuple(COLUMNS), tuple(cells), shown, 100.0, _notes(scale))
-    return Plan(tuple(runs.values()), (made,))
+    rows = tuple(table["rows"])
+    reference = next(row for row, name in table["rows"].items() if name == _DEFAULT)
+    main = Table(
+        key,
+        table["title"],
+        rows,
+        tuple(COLUMNS),
+        tuple(cells),
+        shown,
+        notes=_notes(scale),
+        reference=reference,
+        referred=_COMPARED,
+    )
+    more = Table(
+        f"{key}-more",
+        f"{table['title']}, further measures of the same runs (x 100; ECE and AURC: lower is better)",
+        rows,
+        tuple(FURTHER),
+        tuple(further),
+        notes=_further_notes(scale),
+        reference=reference,
+        referred=() if scale.is_paper else _COMPARED_FURTHER,
+    )
+    return Plan(tuple(runs.values()), (main, more))
 
 
 def configuration(name: str, scale: Scale, seed: int) -> dict[str, Any]:
@@ -175,6 +214,23 @@ def _notes(scale: Scale) -> tuple[str, ...]:
         "95 % low and high: ends of the interval of the zero-shot AUC over patients, mean over seeds. ± is over seeds.",
         "Probe: logistic regression on the means of the frozen global elements. Variance rho: rank correlation of "
         "predicted variance with squared error on masked patches of test images.",
+    )
+
+
+def _further_notes(scale: Scale) -> tuple[str, ...]:
+    masks = {
+        "smoke": "Masks of all findings of phantoms.",
+        "trial": "Masks: RSNA's boxes, and ground glass and consolidation that were drawn (Cohen), as Lung Opacity.",
+        "paper": "NIH is read without masks.",
+    }[scale.budget]
+    return (
+        f"{masks} Only images that show the finding count: pointing is 0 or 100 for each, AUC is of pixels inside "
+        "against outside.",
+        "Pointing and mask AUC: map of the zero-shot scores of single patches. Patch probe: logistic regression on the "
+        "means of single patches of the training images that show the finding; Dice at one half. What no encoder is "
+        "needed for is in each run's metrics.json: grounding/chance (pointing) and grounding/prior_auc (mean mask).",
+        "ECE: of the zero-shot probabilities as they are. AURC: error of decisions at one half, the most certain "
+        "kept first, mean over all shares kept.",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from dmlm.errors import DatasetFormatError, MismatchError
 from dmlm.evaluation.grading import weighted_kappas
+from dmlm.evaluation.grounding import MEASURES
 from dmlm.evaluation.intervals import Interval, patient_weights, percentiles, weighted_auc, weighted_means
 from dmlm.reproduce.plan import Cell, Table
 from dmlm.reproduce.runs import folder_of, read_status
@@ -69,19 +71,9 @@ def compare(table: Table, out: Path, resamples: int = RESAMPLES) -> list[Compari
 def _column(column: str, cells: Sequence[Cell], pair: tuple[str, str], out: Path, resamples: int) -> Comparison:
     intervals: dict[str, Interval] = {}
     drawn: dict[str, FloatArray] = {}
-    studies: list[tuple[str, str]] | None = None
+    runs = Resampled(column, out, resamples)
     for cell in cells:
-        folders = [folder_of(out, name) for name in cell.runs if read_status(folder_of(out, name)).state == "done"]
-        values = []
-        for folder in folders:
-            table = _read(folder / "predictions.csv")
-            if studies is not None and table.studies != studies:
-                msg = f"{folder / 'predictions.csv'}: other test studies than in the other runs of '{column}'"
-                raise MismatchError(msg)
-            studies = table.studies
-            weights = patient_weights([patient for _, patient in studies], resamples)
-            whole = np.ones((len(studies), 1), np.int32)
-            values.append(_MEASURES[_measure(cell.metric)](table, np.concatenate([whole, weights], axis=1)))
+        values = [value for name in cell.runs if (value := runs.of(name, cell.metric)) is not None]
         if values:
             mean = np.mean(values, axis=0)
             drawn[cell.row] = mean
@@ -91,8 +83,62 @@ def _column(column: str, cells: Sequence[Cell], pair: tuple[str, str], out: Path
         column,
         intervals,
         None if difference is None else percentiles(difference[0], difference[1:]),
-        len({patient for _, patient in studies or []}),
+        runs.patients,
     )
+
+
+class Resampled:
+    """The runs of a column, measured on the test patients and on the same resamples of them.
+
+    Args:
+        column: The column, for messages.
+        out: Folder of the reproduction.
+        resamples: Resamples of patients.
+    """
+
+    def __init__(self, column: str, out: Path, resamples: int) -> None:
+        self.column, self.out, self.resamples = column, out, resamples
+        self._studies: list[tuple[str, str]] = []
+        self._weights: Weights | None = None
+
+    @property
+    def patients(self) -> int:
+        """Patients of the test split; 0 before the first finished run."""
+        return len({patient for _, patient in self._studies})
+
+    def of(self, name: str, metric: str) -> FloatArray | None:
+        """Measure a run: value on the patients as they are, then on each resample, ``(1 + resamples,)``.
+
+        Args:
+            name: Name of the run.
+            metric: Key of its ``metrics.json``.
+
+        Returns:
+            The values; None if the run is not finished.
+
+        Raises:
+            DatasetFormatError: If what the run wrote cannot be read.
+            MismatchError: If it was tested on other studies than the runs before, or nothing is known of the metric.
+        """
+        folder = folder_of(self.out, name)
+        if read_status(folder).state != "done":
+            return None
+        measure = _MEASURES[_measure(metric)]
+        path = folder / _FILES.get(metric.partition("/")[0], "predictions.csv")
+        table = _read(path)
+        if self._weights is None:
+            self._studies = table.studies
+            weights = patient_weights([patient for _, patient in table.studies], self.resamples)
+            self._weights = np.concatenate([np.ones((len(table.studies), 1), np.int32), weights], axis=1)
+        if table.studies != self._studies:
+            msg = f"{path}: other test studies than in the other runs of '{self.column}'"
+            raise MismatchError(msg)
+        return np.asarray(measure(table, self._weights))
+
+
+_FILES = {"probe": "probe.csv", "grounding": "grounding.csv"}
+"""What :class:`dmlm.tasks.FrozenEvaluation` writes beside ``predictions.csv``, by the first part of its metrics."""
+_COLUMNS = ("label", "score", "prob", "true", "predicted", "both", "dice", *MEASURES)
 
 
 @dataclass(frozen=True)
@@ -109,7 +155,7 @@ def _read(path: Path) -> _Predictions:
             rows = list(csv.DictReader(file))
         per = len({row.get("finding") or row["mask"] for row in rows})
         first = rows[::per]
-        names = [name for name in ("label", "score", "prob", "true", "predicted", "both", "dice") if name in rows[0]]
+        names = [name for name in _COLUMNS if name in rows[0]]
         columns = {
             name: np.array([float(row[name] or "nan") for row in rows]).reshape(len(first), per) for name in names
         }
@@ -141,16 +187,24 @@ def _dice_positive(table: _Predictions, weights: Weights) -> FloatArray:
     return mean
 
 
+def _place(name: str, table: _Predictions, weights: Weights) -> FloatArray:
+    """Mean over the findings that any image shows of the mean over these images."""
+    values = table.columns[name]
+    mean: FloatArray = weighted_means(values[:, np.isfinite(values).any(axis=0)], weights).mean(axis=0)
+    return mean
+
+
 _MEASURES: dict[str, Callable[[_Predictions, Weights], Any]] = {
     "auc_macro": _macro_auc,
     "kappa": _kappa,
     "dice_positive": _dice_positive,
+    **{name: partial(_place, name) for name in MEASURES},
 }
 
 
 def _measure(metric: str) -> str:
     name = metric.rpartition("/")[2]
     if name not in _MEASURES:
-        msg = f"no interval of '{metric}' can be made from predictions.csv; known are {', '.join(_MEASURES)}"
+        msg = f"no interval of '{metric}' can be made from what runs write; known are {', '.join(_MEASURES)}"
         raise MismatchError(msg)
     return name

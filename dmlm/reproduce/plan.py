@@ -74,6 +74,8 @@ class Table:
         notes: Sentences beneath.
         compare: Two rows whose difference (the first minus the second) is shown per column with a 95 % interval over
             patients; see :mod:`dmlm.reproduce.paired`.
+        reference: Row that every other row is compared with; see :mod:`dmlm.reproduce.differences`.
+        referred: In which columns.
     """
 
     key: str
@@ -85,6 +87,8 @@ class Table:
     scale: float = 100.0
     notes: tuple[str, ...] = ()
     compare: tuple[str, str] | None = None
+    reference: str = ""
+    referred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

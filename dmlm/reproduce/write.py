@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dmlm.io.atomic import atomic_path, write_json, write_text
 from dmlm.plots.figures import SMALL_SIZE, TEXT_SIZE, new_figure, save_figure
+from dmlm.reproduce.differences import Difference, difference_records, differences_markdown
 from dmlm.reproduce.paired import RESAMPLES, Comparison
 from dmlm.reproduce.plan import Table
 from dmlm.reproduce.results import Result, as_records
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
 Results = dict[tuple[str, str], Result]
 
 
-def write_table(table: Table, results: Results, out: Path, comparisons: Sequence[Comparison] = ()) -> list[Path]:
+def write_table(
+    table: Table,
+    results: Results,
+    out: Path,
+    comparisons: Sequence[Comparison] = (),
+    differences: Sequence[Difference] = (),
+) -> list[Path]:
     """Write ``OUT/table1.md``, ``.csv``, ``.json`` and ``.png``.
 
     Args:
@@ -31,12 +38,13 @@ def write_table(table: Table, results: Results, out: Path, comparisons: Sequence
         results: Its cells.
         out: Folder of the reproduction.
         comparisons: Its intervals (:func:`dmlm.reproduce.paired.compare`).
+        differences: Its differences to one row (:func:`dmlm.reproduce.differences.differences`).
 
     Returns:
         The files.
     """
     paths = [out / f"{table.key}.{extension}" for extension in ("md", "csv", "json", "png")]
-    write_text(paths[0], to_markdown(table, results, comparisons) + "\n")
+    write_text(paths[0], to_markdown(table, results, comparisons, differences) + "\n")
     records = as_records(table, results)
     with atomic_path(paths[1]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(records[0]) if records else ["table"])
@@ -49,12 +57,16 @@ def write_table(table: Table, results: Results, out: Path, comparisons: Sequence
     content: dict[str, Any] = {"table": table.key, "title": table.title, "notes": list(table.notes), "cells": records}
     if table.compare is not None:
         content["intervals"] = _interval_records(table, comparisons)
+    if differences:
+        content["differences"] = difference_records(table, differences)
     write_json(paths[2], content)
     save_figure(table_figure(table, results), paths[3])
     return paths
 
 
-def to_markdown(table: Table, results: Results, comparisons: Sequence[Comparison] = ()) -> str:
+def to_markdown(
+    table: Table, results: Results, comparisons: Sequence[Comparison] = (), differences: Sequence[Difference] = ()
+) -> str:
     """The table as GitHub Markdown: rows of ours with links, published rows in italics, notes, intervals."""
     lines = [f"## {table.key}: {table.title}", "", "| | " + " | ".join(table.columns) + " |"]
     lines.append("|:--|" + "--:|" * len(table.columns))
@@ -67,7 +79,8 @@ def to_markdown(table: Table, results: Results, comparisons: Sequence[Comparison
         lines.append(f"| *{row}, published* | " + " | ".join(shown) + " |")
     lines += ["", *(f"- {note}" for note in table.notes)]
     lines += [f"- ({number}) {text}" for number, text in enumerate(footnotes, start=1)]
-    return "\n".join([*lines, *_intervals_markdown(table, comparisons)])
+    lines += _intervals_markdown(table, comparisons)
+    return "\n".join([*lines, *differences_markdown(table, differences)])
 
 
 def _intervals_markdown(table: Table, comparisons: Sequence[Comparison]) -> list[str]:

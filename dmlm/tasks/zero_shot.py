@@ -19,6 +19,7 @@ from dmlm.evaluation import (
     bootstrap_auc,
     calibration_metrics,
     classification_report,
+    decision_aurc,
     format_table,
 )
 from dmlm.io.atomic import write_json
@@ -121,6 +122,7 @@ class ZeroShotTask(TaskModule, ABC):
         if self.zero_shot.bootstrap:
             intervals = bootstrap_auc(rows.scores["result"], rows.labels, rows.patient_id, n=self.zero_shot.bootstrap)
         metrics = {**report.flat("zero_shot"), **calibration_metrics(rows.probabilities, rows.labels, "zero_shot")}
+        metrics["zero_shot/aurc_macro"] = decision_aurc(rows.probabilities, rows.labels)
         for name, scores in rows.scores.items():
             if name != "result":
                 metrics[f"zero_shot/auc_macro@{name}"] = macro_auc(scores, rows.labels)

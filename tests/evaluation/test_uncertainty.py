@@ -9,6 +9,7 @@ from dmlm.errors import DMLMError, MismatchError
 from dmlm.evaluation.uncertainty import (
     aurc,
     binary_entropy,
+    decision_aurc,
     error_auroc,
     risk_coverage,
     spearman,
@@ -84,3 +85,13 @@ def test_wrong_input_is_named():
         risk_coverage([1, 2], [1])
     with pytest.raises(DMLMError, match="NaN"):
         spearman([1, np.nan], [1, 2])
+
+
+def test_decision_aurc_by_hand():
+    """Kept in order of certainty: 0.9 right, 0.2 wrong, 0.6 wrong, 0.5 right; the second class has one label."""
+    probs = np.array([[0.9, 0.3], [0.5, 0.1], [0.2, 0.1], [0.6, 0.1], [0.99, 0.1]])
+    labels = np.array([[1, 0], [1, np.nan], [1, -1], [0, np.nan], [-1, np.nan]])
+    first = np.mean([0, 1 / 2, 2 / 3, 2 / 4])
+    assert decision_aurc(probs, labels) == pytest.approx((first + 0) / 2)
+    assert decision_aurc(probs[:, :1], labels[:, :1]) == pytest.approx(first)
+    assert np.isnan(decision_aurc(probs[4:], labels[4:]))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from dmlm.datamodules import ManifestDataModule
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "examples" / "python"))
 
-from prepare_ablations import RSNA_TRAIN_COPIES, prepare  # noqa: E402
+from prepare_ablations import RSNA_TRAIN_COPIES, prepare, prepare_masks  # noqa: E402
 
 HEADER = ("path", "source", "patient_id", "study_id", "labels", "text_findings", "rsna_target", "split")
 
@@ -52,6 +56,42 @@ def test_splits_and_copies(tmp_path: Path) -> None:
     assert 5 < len({path for path in by_split["train"] | by_split["val"] if "kermany" in path}) < 25, "every second"
     patients = [{row["patient_id"] for row in written if row["split"] == split} for split in by_split]
     assert sum(map(len, patients)) == len(set().union(*patients))
+
+
+def test_masks_of_boxes_and_of_what_was_drawn(tmp_path: Path) -> None:
+    drawn = np.zeros((40, 50), np.uint8)
+    drawn[5:10, 5:10] = 255
+    other = np.zeros_like(drawn)
+    other[20:30, 20:30] = 255
+    for name, picture in (("ground.png", drawn), ("cons.png", other), ("heart.png", 255 - drawn)):
+        Image.fromarray(picture).save(tmp_path / name)
+    both = {"Ground Glass Opacities": "ground.png", "Consolidation": "cons.png", "Cardiomediastinum": "heart.png"}
+    places = {
+        "box": {"source": "nih", "rsna_target": "1.0", "rsna_boxes": "[[1, 2, 4.6, 3], [0, 30, 2, 2]]"},
+        "drawn": {"source": "cohen", "class_masks": json.dumps(both)},
+        "heart": {"source": "cohen", "class_masks": json.dumps({"Cardiomediastinum": "heart.png"})},
+        "unknown": {"source": "nih", "rsna_target": "0.0"},
+    }
+    rows = []
+    for name, extra in places.items():
+        for split in ("train", "test"):
+            Image.fromarray(np.full((40, 50), 100, np.uint8)).save(tmp_path / f"{name}-{split}.png")
+            who = {"path": f"{name}-{split}.png", "patient_id": f"{name}-{split}", "study_id": f"{name}-{split}"}
+            rows.append({**who, "split": split, "width": "50", "height": "40", **extra})
+    header = (*HEADER, "rsna_boxes", "class_masks", "width", "height")
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, header, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    root = tmp_path / "root"
+    assert prepare_masks(tmp_path, root) == Counter(train=2, test=2)
+    options = {"allow_outside_root": True, "mask_columns": ["mask"], "mask_names": ["Lung Opacity"]}
+    data = ManifestDataModule(str(root / "ablation_masks.csv"), image_size=40, num_workers=0, **options)
+    masks = {sample["study_id"]: sample["masks"][0].numpy() for sample in data.make_dataset("test", None)}
+    box = np.zeros((40, 50), np.uint8)
+    box[2:5, 1:6] = box[30:32, 0:2] = 1
+    np.testing.assert_array_equal(masks["box-test"], box[:, 5:45])  # the centre square, as of the image
+    np.testing.assert_array_equal(masks["drawn-test"], ((drawn | other) > 0)[:, 5:45])
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -9,8 +9,18 @@ import yaml
 
 from dmlm.__main__ import main
 from dmlm.masking.atlas import load_atlas
-from dmlm.reproduce.ablations import COLUMNS, ablation, configuration, merged, predicts_variances, tables, variants
+from dmlm.reproduce.ablations import (
+    COLUMNS,
+    FURTHER,
+    ablation,
+    configuration,
+    merged,
+    predicts_variances,
+    tables,
+    variants,
+)
 from dmlm.reproduce.catalog import make_plan
+from dmlm.reproduce.differences import differences
 from dmlm.reproduce.plan import Cell, Run, Table
 from dmlm.reproduce.results import gather
 from dmlm.reproduce.runs import Status, folder_of, put_status
@@ -83,6 +93,9 @@ def test_the_trial_says_what_it_misses(tmp_path) -> None:
     (run,) = {run.missing for run in ablation("lambda", Scale("trial", tmp_path, (0,))).runs}
     assert "prepare_ablations.py" in run
     (tmp_path / "ablations.csv").touch()
+    (run,) = {run.missing for run in ablation("lambda", Scale("trial", tmp_path, (0,))).runs}
+    assert "ablation_masks.csv" in run
+    (tmp_path / "ablation_masks.csv").touch()
     assert not any(run.missing for run in ablation("lambda", Scale("trial", tmp_path, (0,))).runs)
 
 
@@ -93,6 +106,30 @@ def test_the_shuffled_atlas_moves_every_finding(tmp_path) -> None:
     for name, zones in own.findings.items():
         assert zones != moved.findings[name], name
     assert sorted(map(str, own.findings.values())) == sorted(map(str, moved.findings.values()))
+
+
+@pytest.mark.parametrize("budget", ["smoke", "trial"])
+def test_masks_are_read_apart_from_training(budget: str, tmp_path) -> None:
+    config = configuration("default", Scale(budget, tmp_path, (0,)), 0)
+    (callback,) = config["trainer"]["callbacks"]
+    own, masks = config["data"]["init_args"], callback["init_args"]["masks"]["init_args"]
+    assert not {"with_masks", "mask_columns"} & set(own)
+    assert {"with_masks", "mask_columns"} & set(masks)
+    assert masks["image_size"] == own["image_size"]
+
+
+def test_paper_says_that_it_has_no_masks(tmp_path) -> None:
+    main, more = ablation("twin", Scale("paper", tmp_path, (0,))).tables
+    assert {cell.note for cell in more.cells if cell.metric.startswith("grounding/")} == {"no masks in this test data"}
+    assert main.referred
+    assert not more.referred
+
+
+def test_every_table_compares_with_the_default() -> None:
+    for key, table in tables().items():
+        for made in ablation(key, Scale("smoke")).tables:
+            assert table["rows"][made.reference] == "default"
+            assert set(made.referred) <= set(made.columns)
 
 
 def test_merged_keeps_both_sides() -> None:
@@ -140,6 +177,15 @@ def test_an_ablation_runs(tmp_path, monkeypatch, capsys) -> None:
     for column in COLUMNS:
         assert results["base", column].spread.runs == 1, (column, results["base", column].reason)
     assert results["mse", "Variance rho"].reason == "no predicted variance"
+    more = gather(plan.tables[1], tmp_path)
+    for column in FURTHER:
+        assert more["base", column].spread.runs == 1, (column, more["base", column].reason)
+    for table in plan.tables:  # what the runs wrote gives the same values as their metrics.json
+        shown = gather(table, tmp_path)
+        for item in differences(table, tmp_path, 20):
+            assert item.note == ""
+            own, base = (shown[row, item.column].spread.mean for row in ("mse", "base"))
+            assert item.interval.value == pytest.approx(own - base, abs=1e-5)
     record = yaml.safe_load((folder_of(tmp_path, "ablation-default-s0") / "resolved.yaml").read_text())
     assert record["trainer"]["max_steps"] == 2
     assert isinstance(plan.runs[0], Run)

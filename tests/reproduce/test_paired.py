@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
+from dmlm.evaluation.grounding import MEASURES
 from dmlm.evaluation.intervals import bootstrap_auc, patient_weights
 from dmlm.reproduce.paired import compare
 from dmlm.reproduce.plan import Cell, Table
 from dmlm.reproduce.results import gather
 from dmlm.reproduce.runs import Status, folder_of, put_status
 from dmlm.reproduce.write import to_markdown, write_table
+from dmlm.tasks.frozen_grounding import write_places
 
 STUDIES, PATIENTS, CLASSES, N = 40, 17, 3, 60
 
@@ -134,3 +136,33 @@ def test_tables_show_intervals_and_the_difference(labels):
     records = json.loads((out / "t.json").read_text())["intervals"]
     assert [record["row"] for record in records] == ["a", "b", "b - a"]
     assert records[2]["low"] == pytest.approx(100 * found[0].difference.low)
+
+
+def test_measures_of_places_and_probes_have_files_of_their_own(tmp_path):
+    """Mean over findings of the mean over images that show them; a finding that no image shows is left out."""
+    rng = np.random.default_rng(2)
+    values = rng.uniform(size=(2, 12, 3))
+    values[:, :, 2] = np.nan
+    values[:, ::3, 1] = np.nan
+    patients = [f"p{i // 2}" for i in range(12)]
+    for name, table in zip(("a", "b"), values, strict=True):
+        folder = folder_of(tmp_path, name)
+        put_status(folder, Status("done", "", 1.0, 1))
+        write_places(
+            folder / "grounding.csv",
+            ["A", "B", "C"],
+            [(f"s{i}", patients[i]) for i in range(12)],
+            np.stack([table] * len(MEASURES), axis=-1),
+        )
+    weights = patient_weights(patients, N)
+    slowly = []
+    for column in weights.T:
+        rows = np.repeat(np.arange(12), column)
+        means = [np.mean([np.nanmean(table[rows, c]) for c in (0, 1)]) for table in values]
+        slowly.append(means[1] - means[0])
+    for measure in MEASURES:
+        (found,) = compare(table_of(f"grounding/{measure}", {"a": ["a"], "b": ["b"]}), tmp_path, N)
+        assert found.note == ""
+        np.testing.assert_allclose(found.difference[1:3], np.quantile(slowly, [0.025, 0.975]), atol=1e-5)
+    missing = compare(table_of("probe/auc_macro", {"a": ["a"], "b": ["b"]}), tmp_path, N)[0]
+    assert "probe.csv" in missing.note
