@@ -31,8 +31,10 @@ COLUMNS = {
 """Columns of every ablation with their metrics; the last two are not percentages."""
 FURTHER = {
     "Pointing": "grounding/pointing",
+    "Pointing, chance": "grounding/chance",
     "Mask AUC": "grounding/mask_auc",
     "Patch probe AUC": "grounding/probe_auc",
+    "Mean mask AUC": "grounding/prior_auc",
     "Patch probe Dice": "grounding/probe_dice",
     "ECE": "zero_shot/ece_macro",
     "AURC": "zero_shot/aurc_macro",
@@ -228,7 +230,7 @@ def _further_notes(scale: Scale) -> tuple[str, ...]:
         "against outside.",
         "Pointing and mask AUC: map of the zero-shot scores of single patches. Patch probe: logistic regression on the "
         "means of single patches of the training images that show the finding; Dice at one half. What no encoder is "
-        "needed for is in each run's metrics.json: grounding/chance (pointing) and grounding/prior_auc (mean mask).",
+        "needed for stands beside them: pointing of a map that says nothing, and the mean training mask as the map.",
         "ECE: of the zero-shot probabilities as they are. AURC: error of decisions at one half, the most certain "
         "kept first, mean over all shares kept.",
     )

@@ -116,10 +116,15 @@ class FrozenEvaluation(Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning sets it
         data.setup("fit")
         loaders = (data.train_eval_dataloader(), data.val_dataloader(), data.test_dataloader())
-        train, val, test = (self._encode(trainer, pl_module, loader) for loader in loaders)
+        train, val, test = (
+            self._encode(trainer, pl_module, loader, labelled)
+            for loader, labelled in zip(loaders, (True, True, False), strict=True)
+        )
         names = [data.label_names[column] for column in pl_module.columns]
-        metrics = {**self._probe(train, val, test, names, pl_module.run_dir / "probe.csv"), **self._spent}
-        metrics |= self._probe_few(train, val, test, names)
+        metrics = dict(self._spent)
+        if train.studies:
+            metrics |= self._probe(train, val, test, names, pl_module.run_dir / "probe.csv")
+            metrics |= self._probe_few(train, val, test, names)
         metrics |= self._grounding(trainer, pl_module, data if self.masks is None else self.masks)
         if isinstance(pl_module, DMLMPretrainModule) and pl_module.predicts_variances:
             metrics["masked/variance_rho"] = self._variance_rho(trainer, pl_module, data.test_dataloader())
@@ -127,14 +132,22 @@ class FrozenEvaluation(Callback):
         write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **metrics})
 
     @torch.no_grad()
-    def _encode(self, trainer: Trainer, task: ZeroShotTask, loader: DataLoader[dict[str, Any]]) -> Features:
-        means, labels, patients, studies = [], [], [], []
+    def _encode(
+        self, trainer: Trainer, task: ZeroShotTask, loader: DataLoader[dict[str, Any]], labelled: bool
+    ) -> Features:
+        """Encode a split, or the studies of it that have a label; an image that stands in it several times once."""
+        means = [np.zeros((0, task.encoder.embed_dim), np.float32)]
+        labels = [np.zeros((0, len(task.columns)), np.float32)]
+        patients: list[str] = []
+        studies: list[str] = []
         seen: set[tuple[str, bytes]] = set()
         for batch in loader:
-            # an image that stands in the split several times, so that training sees it more often, counts once
+            marks = batch["labels"][:, list(task.columns)].numpy()
+            wanted = np.isin(marks, (0, 1)).any(1) | (not labelled)
             keep = []
-            for row, image in enumerate(batch["image"].numpy()):
-                key = (batch["study_id"][row], blake2b(image.tobytes(), digest_size=16).digest())
+            for row in np.flatnonzero(wanted).tolist():
+                image = batch["image"][row].numpy().tobytes()
+                key = (batch["study_id"][row], blake2b(image, digest_size=16).digest())
                 if key not in seen:
                     seen.add(key)
                     keep.append(row)
@@ -142,16 +155,13 @@ class FrozenEvaluation(Callback):
                 continue
             moved = trainer.strategy.batch_to_device({"image": batch["image"][keep]}, task.device)
             means.append(task.encoder.image_global(moved["image"]).mean.float().cpu().numpy())
-            labels.append(batch["labels"][keep][:, list(task.columns)].numpy())
+            labels.append(marks[keep])
             patients += [batch["patient_id"][row] for row in keep]
             studies += [batch["study_id"][row] for row in keep]
         return Features(np.concatenate(means), np.concatenate(labels), patients, studies)
 
     def _probe(self, train: Features, val: Features, test: Features, names: list[str], path: Path) -> dict[str, float]:
-        known = np.isin(train.labels, (0, 1)).any(1)
-        known |= not known.any()
-        fitted = (train.mean[known], train.labels[known])
-        scores = linear_probe(*fitted, val.mean, val.labels, test.mean).test_scores
+        scores = linear_probe(train.mean, train.labels, val.mean, val.labels, test.mean).test_scores
         _write_scores(path, test, names, scores)
         found = bootstrap_auc(scores, test.labels, test.patients, n=self.bootstrap)
         metrics = {"probe/auc_macro": found.macro.value, **found.flat("probe", names)}
