@@ -101,7 +101,8 @@ def mask_dice(said: npt.ArrayLike, inside: npt.ArrayLike, total: npt.ArrayLike) 
 
 def _belongs(size: int, cells: int) -> FloatArray:
     """Which of ``size`` pixels belong to which of ``cells``, 0 or 1, ``(cells, size)``."""
-    return (np.arange(size) * cells // size == np.arange(cells)[:, None]).astype(np.float64)
+    belongs: FloatArray = (np.arange(size) * cells // size == np.arange(cells)[:, None]).astype(np.float64)
+    return belongs
 
 
 def _points(size: int, cells: int, at: float) -> npt.NDArray[np.int64]:

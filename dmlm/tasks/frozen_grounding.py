@@ -19,7 +19,7 @@ from dmlm.models.zero_shot import Prompts, zero_shot_scores
 from dmlm.tasks.zero_shot import ZeroShotTask
 
 _STRENGTH = 0.01
-_POINTS = tuple(product((0.25, 0.75), repeat=2))
+_POINTS = tuple(product((0.25, 0.75), (0.25, 0.75)))
 _MOST_POINTS = 20_000
 
 Array = np.ndarray[Any, Any]
@@ -68,7 +68,8 @@ def encode_places(
         What was encoded; None if no image has a mask.
     """
     grid = task.encoder.image.patch_grid
-    means, scores, masks, studies = [], [], [], []
+    means, scores, masks = [], [], []
+    studies: list[tuple[str, str]] = []
     for batch in batches:
         keep = batch["masks"].flatten(1).any(1).nonzero()[: most - len(studies), 0]
         if not len(keep):
@@ -166,4 +167,5 @@ def _probe(train: Places, test: Array, finding: int) -> Array | None:
     x, y = patches[chosen % len(patches)], labels.reshape(-1)[chosen, None]
     none = (np.zeros((0, width)), np.zeros((0, 1)))
     scores = linear_probe(x, y, *none, test.reshape(-1, width), (_STRENGTH,)).test_scores
-    return scores.reshape(test.shape[:2])
+    logits: Array = scores.reshape(test.shape[:2])
+    return logits
