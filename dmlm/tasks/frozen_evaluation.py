@@ -57,7 +57,7 @@ class FrozenEvaluation(Callback):
     - ``probe_few/auc_macro`` and ``probe_few/auc/FINDING``: the same with a share of the labelled patients of each
       finding, strength fixed (choosing it would take more labels), mean over draws of these patients.
     - ``masked/variance_rho``: rank correlation, over masked patches of at most 200 test images, between predicted
-      variance and squared error. Only where a run trains predicted variances.
+      variance and squared error. Only after training that shapes predicted variances.
     - ``grounding/pointing`` and ``grounding/mask_auc``: pointing game, and AUC of pixels inside against outside the
       mask, of the map that the zero-shot scores of single patches make, on images that show the finding (mean over
       images, then over findings); ``grounding/probe_auc`` and ``grounding/probe_dice``: AUC and Dice at one half of a
@@ -126,7 +126,8 @@ class FrozenEvaluation(Callback):
             metrics |= self._probe(train, val, test, names, pl_module.run_dir / "probe.csv")
             metrics |= self._probe_few(train, val, test, names)
         metrics |= self._grounding(trainer, pl_module, data if self.masks is None else self.masks)
-        if isinstance(pl_module, DMLMPretrainModule) and pl_module.predicts_variances:
+        # without training there is no schedule to draw views by, and no variance that training has shaped
+        if self._spent and isinstance(pl_module, DMLMPretrainModule) and pl_module.predicts_variances:
             metrics["masked/variance_rho"] = self._variance_rho(trainer, pl_module, data.test_dataloader())
         path = pl_module.run_dir / "metrics.json"
         write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **metrics})
