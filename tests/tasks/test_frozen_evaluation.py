@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Subset
 
 from dmlm.datamodules import PhantomDataModule
 from dmlm.errors import ConfigError
-from dmlm.tasks import FrozenEvaluation, ZeroShotConfig, ZeroShotModule
+from dmlm.models import CrossModalPredictor
+from dmlm.tasks import DMLMPretrainModule, FrozenEvaluation, ZeroShotConfig, ZeroShotModule
 
 
 def phantoms(**options) -> PhantomDataModule:
@@ -50,6 +51,20 @@ def test_masks_of_the_run_or_of_other_data_give_the_same(tmp_path: Path, monkeyp
         rows = [row for row in csv.DictReader(file) if row["finding"] == "Cardiomegaly"]
     labels, values = ([float(row[name]) for row in rows] for name in ("label", "score"))
     assert own["probe/auc/Cardiomegaly"] == pytest.approx(roc_auc_score(labels, values))
+
+
+def test_an_untrained_model_is_measured_without_predicted_variances(tmp_path: Path) -> None:
+    encoder = tiny_encoder()
+    predictor = CrossModalPredictor(encoder.embed_dim, encoder.embed_dim, 1, 2)
+    task = DMLMPretrainModule(encoder, predictor, zero_shot=ZeroShotConfig(bootstrap=10, mc_samples=1))
+    assert task.predicts_variances
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    callback = FrozenEvaluation(few=0.5, draws=1, bootstrap=10)
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", callbacks=[callback], **quiet)
+    trainer.test(task, phantoms(with_masks=True), verbose=False)
+    found = json.loads((task.run_dir / "metrics.json").read_text())
+    assert found["probe/auc_macro"] > 0
+    assert "masked/variance_rho" not in found
 
 
 def test_copies_of_an_image_count_once_and_unlabelled_ones_train_nothing() -> None:
