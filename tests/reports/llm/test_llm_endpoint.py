@@ -171,13 +171,12 @@ def test_a_proxy_that_was_named_is_used(fake, other):
 
 
 def test_a_server_that_is_not_there_stops_the_run():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    chat = chat_at(f"http://127.0.0.1:{port}/v1", retries=1)
-    with pytest.raises(EndpointError, match=r"nothing answers.*--resume"):
-        chat.complete(ASK)
-    chat.close()
+    with socket.socket() as silent:  # bound but not listening, so that no other test's server gets the port
+        silent.bind(("127.0.0.1", 0))
+        chat = chat_at(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", retries=1)
+        with pytest.raises(EndpointError, match=r"nothing answers.*--resume"):
+            chat.complete(ASK)
+        chat.close()
 
 
 @pytest.mark.parametrize(
