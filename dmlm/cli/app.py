@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import Any
 
@@ -18,7 +19,7 @@ from dmlm.cli.carry_best import CarryBest
 from dmlm.cli.checkpoint import CheckpointSource, class_of
 from dmlm.cli.checkpoint_io import save_atomically
 from dmlm.cli.hardware import check_hardware
-from dmlm.cli.parser import DMLMArgumentParser, own_error, root_error
+from dmlm.cli.parser import DMLMArgumentParser, check_sections, own_error, root_error
 from dmlm.cli.profiling import StepProfiler
 from dmlm.cli.saving import RunRecord
 from dmlm.datamodules.base import ChestXrayDataModule
@@ -104,6 +105,7 @@ class DMLMCLI(LightningCLI):
         if self.config[line.verb].pop("ckpt", None) is not None:
             msg = "ckpt is set in a configuration file; a checkpoint is named on the command line only: --ckpt PATH"
             raise ConfigError(msg)
+        _check_values(self.config[line.verb])
 
     def _with_checkpoint(self, parser: LightningArgumentParser, line: CommandLine) -> list[str]:
         """Return the command line with the checkpoint's configuration in its place."""
@@ -140,14 +142,20 @@ class DMLMCLI(LightningCLI):
         """Build the trainer, with a profiler for ``fit --profile``.
 
         Raises:
-            ConfigError: If the configuration names another profiler, too.
+            ConfigError: If the configuration names another profiler, too, or the trainer refuses its options.
         """
         if self.subcommand == "fit" and self.config["fit"]["profile"]:
             if self.config["fit"]["trainer"]["profiler"] is not None:
                 msg = "--profile and trainer.profiler exclude each other: leave one of them out"
                 raise ConfigError(msg)
             kwargs["profiler"] = StepProfiler()
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except DMLMError:
+            raise
+        except (ValueError, TypeError) as error:  # what Lightning says of options that are no choice of its
+            msg = f"trainer: {' '.join(str(root_error(error)).split())[:400]}"
+            raise ConfigError(msg) from error
 
     def after_instantiate_classes(self) -> None:
         """Write checkpoints atomically, carry the best ones along, load the encoder of a checkpoint of another task."""
@@ -179,3 +187,23 @@ class DMLMCLI(LightningCLI):
         kept.sort(key=lambda callback: getattr(callback, "monitor", None) is None)  # a monitored one knows what is best
         path = getattr(kept[0], "best_model_path", None) if kept else None
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=path, weights_only=True)
+
+
+def _check_values(config: Any) -> None:  # noqa: ANN401 - jsonargparse's namespace
+    """Refuse values that the parser and the trainer accept and that break a run later, or silently do nothing.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    seed = config.get("seed_everything")
+    if isinstance(seed, int) and not 0 <= seed < 1 << 32:
+        msg = f"seed_everything must be 0 to 4,294,967,295 (or true for one that is drawn), got {seed}"
+        raise ConfigError(msg)
+    for name, least in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0), ("log_every_n_steps", 0)):
+        value = config.get(f"trainer.{name}")
+        if value is not None and not least <= value < math.inf:
+            msg = f"trainer.{name} must be a finite number of at least {least}, got {value}"
+            raise ConfigError(msg)
+    for key in ("model", "data"):
+        if config.get(f"{key}.class_path") and config.get(f"{key}.init_args"):
+            check_sections(config[f"{key}.class_path"], config[f"{key}.init_args"].as_dict(), key)

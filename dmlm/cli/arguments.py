@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from dmlm.errors import ConfigError
+from dmlm.io.yaml_text import read_yaml
 
 _CONFIG = ("--config", "-c")
 _CHECKPOINT = ("--ckpt", "--ckpt_path")
+_SECTIONS = ("trainer", "model", "data")
 
 
 @dataclass
@@ -56,6 +57,10 @@ class CommandLine:
                 line.configs.append(value)
             else:
                 line.ckpt = value
+        for token in line.flags:  # a section may be a file, too: --trainer cpu.yaml
+            value = token.partition("=")[2] or token
+            if value.endswith((".yaml", ".yml")) and Path(value).is_file():
+                read_yaml(Path(value))
         return line
 
     @property
@@ -88,13 +93,32 @@ def _check_file(value: str) -> None:
         hint = f"; did you mean '{folder / near[0]}'?" if near else f" (looked in {folder.resolve()})"
         msg = f"configuration file not found: '{value}'{hint}"
         raise ConfigError(msg)
-    try:
-        yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        msg = f"{value}{where}: not valid YAML: {error.problem}"
-        raise ConfigError(msg) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"{value} is not a YAML file: {error}"
-        raise ConfigError(msg) from error
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        found = "is empty" if content is None else f"holds {type(content).__name__} '{str(content)[:40]}'"
+        msg = f"{value} {found}; expected sections such as trainer, model and data"
+        raise ConfigError(msg)
+    for name in _SECTIONS:
+        if name in content and not isinstance(content[name], (dict, str)):
+            msg = f"{value}: {name}: expected a section with options, got '{str(content[name])[:60]}'"
+            raise ConfigError(msg)
+    _check_classes(content, value, "")
+
+
+def _check_classes(content: Any, source: str, key: str) -> None:  # noqa: ANN401 - YAML values are anything
+    """Say where a class is named by something that is no name, which jsonargparse answers in Python's words."""
+    if isinstance(content, list):
+        for place, item in enumerate(content):
+            _check_classes(item, source, f"{key}[{place}]")
+    if not isinstance(content, dict):
+        return
+    if "class_path" in content:
+        named, arguments = content["class_path"], content.get("init_args")
+        if not isinstance(named, str) or not named.strip():
+            msg = f"{source}: {key}.class_path: expected the name of a class, got '{str(named)[:60]}'"
+            raise ConfigError(msg)
+        if arguments is not None and not isinstance(arguments, dict):
+            msg = f"{source}: {key}.init_args: expected options of {named}, got '{str(arguments)[:60]}'"
+            raise ConfigError(msg)
+    for name, item in content.items():
+        _check_classes(item, source, f"{key}.{name}" if key else str(name))

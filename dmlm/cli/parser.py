@@ -6,11 +6,11 @@ import difflib
 import inspect
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import LightningArgumentParser
@@ -23,9 +23,11 @@ from dmlm.tasks.base import TaskModule
 
 _KEY = re.compile(r'Parser key "([\w.+]+)":?')
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)':?")
+_KIND = re.compile(r"Expected a (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal(\[.*\]))")
 _IN_UNION = re.compile(
     r"^(Does not validate against any of the Union subtypes|Subtypes: .*|Errors:|Expected a <class 'NoneType'>"
-    r"|Given value( type)?: .*|Expected a path but .* either not accessible or invalid|)$"
+    r"|Given value type: .*|Subclass types expect one of:|a class path \(str\)|a dict with.*"
+    r"|Expected a path but .* either not accessible or invalid|)$"
 )
 
 
@@ -50,6 +52,8 @@ class DMLMArgumentParser(LightningArgumentParser):
         keys: list[str] = []
         owner = ""
         said: list[str] = []
+        kinds: list[str] = []
+        given = ""
         for raw in message.splitlines():
             line = raw.strip().removeprefix("- ")
             if found := _KEY.search(line):
@@ -59,8 +63,14 @@ class DMLMArgumentParser(LightningArgumentParser):
                 owner = found[1]
                 line = line[: found.start()] + line[found.end() :]
             line = line.strip()
-            if not _IN_UNION.match(line) and line not in said:
+            if found := _KIND.fullmatch(line):
+                kinds += [kind for kind in (found[1] or f"one of {found[2]}",) if kind not in ("NoneType", *kinds)]
+            elif line.startswith("Given value: "):
+                given = given or line.removeprefix("Given value: ")[:60]  # the innermost comes first
+            elif not _IN_UNION.match(line) and line not in said:
                 said.append(line)
+        if kinds and not said:  # every member of a union says what it wanted; the value came last
+            said = [f"expected {' or '.join(kinds)}, got {given}"]
         text = "; ".join(said) or message.splitlines()[0]
         return self._hinted(text, ".".join(keys), owner)
 
@@ -77,6 +87,9 @@ class DMLMArgumentParser(LightningArgumentParser):
             option = (found[1] or found[2]).removeprefix("--")
             known = _arguments_of(owner) if owner else self._known_options()
             return f"{where}unknown option '{option}'{_did_you_mean(option, known)}"
+        if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", text):
+            names = [name for name in dir(import_module(found[1])) if not name.startswith("_")]
+            return f"{where}{found[1]} has no '{found[2]}'{_did_you_mean(found[2], names)}"
         if found := re.search(r"(?:dot import path string|Not a valid subclass of .*Got value): ([^\s;]+)", text):
             return f"{where}{_unknown_class(found[1], key)}"
         if found := re.search(r"Unable to load config ['\"](.+?)['\"]", text):
@@ -98,6 +111,25 @@ class DMLMArgumentParser(LightningArgumentParser):
             for name in action.option_strings
             if name.startswith("--")
         ]
+
+
+def check_sections(class_path: str, arguments: Mapping[str, Any], key: str) -> None:
+    """Refuse an option that is a section of options (``optim``) and holds a list or a number, which the parser accepts.
+
+    Args:
+        class_path: Class whose options they are.
+        arguments: What was given.
+        key: Where they are, for the message.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    for name, kind in _sections_of(class_path):
+        value = arguments.get(name)
+        if isinstance(value, (list, tuple, str, int, float)):
+            known = ", ".join(field.name for field in dataclass_fields(kind))
+            msg = f"{key}.{name}: expected a section with options ({known}), got '{str(value)[:60]}'"
+            raise ConfigError(msg)
 
 
 def own_error(error: BaseException | None) -> DMLMError | None:
@@ -135,13 +167,25 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def _arguments_of(class_path: str) -> list[str]:
     """Names of a class's arguments, and of the fields of those that are dataclasses (``optim.lr``)."""
-    module, _, name = class_path.rpartition(".")
-    cls = getattr(import_module(module), name)
-    names = [item for item in inspect.signature(cls).parameters if item not in ("args", "kwargs")]
+    fields = [(item, field) for item, kind in _sections_of(class_path) for field in dataclass_fields(kind)]
+    return _parameters(_imported(class_path)) + [f"{item}.{field.name}" for item, field in fields]
+
+
+def _sections_of(class_path: str) -> list[tuple[str, Any]]:
+    """Arguments of a class that are dataclasses, with their types."""
+    cls = _imported(class_path)
     hints = typing.get_type_hints(cls.__init__)
-    nested = [(item, kind) for item in names for kind in (hints.get(item), *typing.get_args(hints.get(item)))]
-    fields = [(item, field) for item, kind in nested if is_dataclass(kind) for field in dataclass_fields(kind)]
-    return names + [f"{item}.{field.name}" for item, field in fields]
+    found = [(item, kind) for item in _parameters(cls) for kind in (hints.get(item), *typing.get_args(hints.get(item)))]
+    return [(item, kind) for item, kind in found if is_dataclass(kind)]
+
+
+def _imported(class_path: str) -> Any:  # noqa: ANN401 - a class
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _parameters(cls: Any) -> list[str]:  # noqa: ANN401
+    return [item for item in inspect.signature(cls).parameters if item not in ("args", "kwargs")]
 
 
 def _unknown_class(name: str, key: str) -> str:

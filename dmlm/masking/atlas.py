@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
 from dmlm.errors import ConfigError
+from dmlm.io.yaml_text import parse_yaml
 from dmlm.reports.knowledge import canonical_name
 
 SIDES = ("right", "left", "middle")
@@ -129,11 +129,7 @@ def load_atlas(path: str | None = None) -> Atlas:
 def _read(
     text: str, source: str, known: Mapping[str, Any]
 ) -> tuple[dict[str, dict[str, list[Box]]], dict[str, dict[str, float]]]:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        msg = f"{source}: not valid YAML ({' '.join(str(error).split())})"
-        raise ConfigError(msg) from error
+    data = parse_yaml(text, source)
     if not isinstance(data, dict) or not data or not set(data) <= {"zones", "findings"}:
         msg = f"{source}: expected mappings 'zones' and 'findings' at the top"
         raise ConfigError(msg)
@@ -155,28 +151,38 @@ def _items(data: Mapping[str, Any], key: str, source: str) -> list[tuple[Any, An
 
 def _zone(where: str, value: Any) -> dict[str, list[Box]]:  # noqa: ANN401 - YAML values are anything
     if not isinstance(value, dict) or not value or not set(value) <= set(SIDES):
-        msg = f"{where}: expected boxes under right and left, or under middle; got {value!r}"
+        msg = f"{where}: expected boxes under right and left, or under middle; got {str(value)[:80]!r}"
         raise ConfigError(msg)
-    return {side: [_box(f"{where}.{side}", box) for box in boxes or ()] for side, boxes in value.items()}
+    return {
+        side: [_box(f"{where}.{side}", box) for box in _list(f"{where}.{side}", boxes, "boxes")]
+        for side, boxes in value.items()
+    }
+
+
+def _list(where: str, value: Any, of: str) -> list[Any]:  # noqa: ANN401
+    if value is not None and not isinstance(value, list):
+        msg = f"{where}: expected a list of {of}, got {str(value)[:80]!r}"
+        raise ConfigError(msg)
+    return value or []
 
 
 def _box(where: str, value: Any) -> Box:  # noqa: ANN401
     numbers = isinstance(value, list) and len(value) == 4 and all(isinstance(item, (int, float)) for item in value)
     if not numbers or not (0 <= value[0] < value[2] <= 1 and 0 <= value[1] < value[3] <= 1):
-        msg = f"{where}: expected a box [x0, y0, x1, y1] of fractions with 0 <= x0 < x1 <= 1; got {value!r}"
+        msg = f"{where}: expected a box [x0, y0, x1, y1] of fractions with 0 <= x0 < x1 <= 1; got {str(value)[:80]!r}"
         raise ConfigError(msg)
     return float(value[0]), float(value[1]), float(value[2]), float(value[3])
 
 
 def _finding(where: str, value: Any, zones: set[str]) -> dict[str, float]:  # noqa: ANN401
     if not isinstance(value, dict) or not value or not set(value) <= {"primary", "secondary"}:
-        msg = f"{where}: expected lists primary and secondary of zones; got {value!r}"
+        msg = f"{where}: expected lists primary and secondary of zones; got {str(value)[:80]!r}"
         raise ConfigError(msg)
     weights: dict[str, float] = {}
     for key, weight in (("secondary", _SECONDARY), ("primary", 1.0)):
-        for zone in value.get(key) or ():
-            if zone not in zones:
-                msg = f"{where}.{key}: unknown zone '{zone}'; zones are {', '.join(sorted(zones))}"
+        for zone in _list(f"{where}.{key}", value.get(key), "zones"):
+            if not isinstance(zone, str) or zone not in zones:
+                msg = f"{where}.{key}: unknown zone '{str(zone)[:60]}'; zones are {', '.join(sorted(zones))}"
                 raise ConfigError(msg)
             weights[zone] = weight
     return weights

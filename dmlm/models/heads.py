@@ -54,8 +54,11 @@ class GaussianHead(nn.Module):
             msg = f"logvar_init must lie inside logvar_range ({low}, {high}), got {logvar_init}"
             raise ConfigError(msg)
         self.kind, self.dim, self.logvar_range, self.norm_mean = kind, dim, (low, high), norm_mean
+        if dim < 1:
+            msg = f"the width of the distributions (embed_dim) must be at least 1, got {dim}"
+            raise ConfigError(msg)
         if kind == "attn":
-            if num_heads % 2 or dim % num_heads:
+            if num_heads < 1 or num_heads % 2 or dim % num_heads:
                 msg = f"num_heads must be even and divide dim = {dim}, got {num_heads}"
                 raise ConfigError(msg)
             self.num_heads = num_heads

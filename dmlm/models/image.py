@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -45,7 +46,14 @@ class ImageEncoder(Configurable, nn.Module, ABC):
         return self.patch_grid[0] * self.patch_grid[1]
 
     def set_normalisation(self, mean: float, std: float) -> None:
-        """Keep the grey level's mean and standard deviation (of pixels scaled to 0..1) as buffers."""
+        """Keep the grey level's mean and standard deviation (of pixels scaled to 0..1) as buffers.
+
+        Raises:
+            ConfigError: If they are not finite, or the deviation is not positive.
+        """
+        if not (math.isfinite(mean) and 0 < std < math.inf):
+            msg = f"mean and std of the grey levels must be finite and std above 0, got {mean} and {std}"
+            raise ConfigError(msg)
         self.register_buffer("pixel_mean", torch.tensor(float(mean)))
         self.register_buffer("pixel_std", torch.tensor(float(std)))
 
@@ -112,6 +120,9 @@ class TimmImageEncoder(ImageEncoder):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        if image_size < 1:
+            msg = f"image_size must be at least 1 pixel, got {image_size}"
+            raise ConfigError(msg)
         self.freeze_norm, self.gradient_checkpointing = freeze_norm, gradient_checkpointing
         self.model, self.is_vit = _create(model_name, pretrained, image_size, dict(model_kwargs or {}))
         if gradient_checkpointing and not self.is_vit:
@@ -182,8 +193,12 @@ class TimmImageEncoder(ImageEncoder):
 
     def _probe_map(self) -> tuple[int, int]:
         training = self.model.training
-        with torch.no_grad():
-            features = self.model.eval().forward_features(torch.zeros(1, 1, self.image_size, self.image_size))
+        try:
+            with torch.no_grad():
+                features = self.model.eval().forward_features(torch.zeros(1, 1, self.image_size, self.image_size))
+        except RuntimeError as error:
+            msg = f"the model cannot read images of image_size {self.image_size}: {str(error).splitlines()[0][:200]}"
+            raise ConfigError(msg) from error
         self.model.train(training)
         if features.ndim != 4 or self.feature_dim not in (features.shape[1], features.shape[3]):
             shape = tuple(features.shape)
@@ -245,7 +260,7 @@ def _create(name: str, pretrained: bool, image_size: int, kwargs: dict[str, Any]
         model = timm.create_model(name, pretrained=pretrained, in_chans=1, num_classes=0, **kwargs)
     except Exception as error:
         if not pretrained:
-            msg = f"timm cannot build '{name}' with {kwargs}: {error}"
+            msg = f"timm cannot build '{name}' with {kwargs}: {str(error) or type(error).__name__}"
             raise ConfigError(msg) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         msg = (

@@ -50,7 +50,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if width % 4 or width % num_heads:
+        if width < 1 or num_heads < 1 or width % 4 or width % num_heads:
             msg = f"width must be divisible by 4 and by num_heads ({num_heads}), got {width}"
             raise ConfigError(msg)
         if context not in ("mean", "sample"):

@@ -106,6 +106,9 @@ class HFTextEncoder(TextEncoder):
             msg = f"pooling must be cls or mean, got '{pooling}'"
             raise ConfigError(msg)
         self.pooling = pooling
+        if max_length < 3 or length_groups < 1:  # a text is [CLS], at least one token, [SEP]
+            msg = f"max_length must be at least 3 and length_groups at least 1, got {max_length} and {length_groups}"
+            raise ConfigError(msg)
         self.max_length, self.length_groups = max_length, length_groups
         self._tokenizer: Tokenizer | None = None
         self._special: dict[str, int] = {}
@@ -251,8 +254,9 @@ def _from_config(hf_config: dict[str, Any]) -> Any:  # noqa: ANN401 - transforme
     try:
         config = AutoConfig.for_model(model_type, **arguments)
         return AutoModel.from_config(config, **_without_pooler(model_type))  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError, KeyError) as error:
-        msg = f"transformers cannot build hf_config with model_type '{model_type}': {str(error).splitlines()[0]}"
+    except Exception as error:  # its checks of types, then whatever layers of such sizes raise
+        reason = " ".join(str(error.__cause__ or error).split())[:200] or type(error).__name__
+        msg = f"transformers cannot build hf_config with model_type '{model_type}': {reason}"
         raise ConfigError(msg) from error
 
 

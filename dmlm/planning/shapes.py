@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dmlm.errors import ConfigError
+from dmlm.io.yaml_text import read_yaml
 
 _VIT = re.compile(r"(?:vit|deit3?)_(tiny|small|base|large|huge)_patch(\d+)(?:_.*)?")
 _VIT_SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
@@ -226,11 +227,9 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def _load(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(path)
+    except OSError as error:
         msg = f"{path} cannot be read as a configuration: {' '.join(str(error).split())}"
         raise ConfigError(msg) from error
     if not isinstance(content, dict):

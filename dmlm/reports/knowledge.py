@@ -14,9 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from dmlm.errors import ReportFormatError
+from dmlm.errors import ConfigError, ReportFormatError
+from dmlm.io.yaml_text import parse_yaml
 from dmlm.reports.knowledge_authors import read_authors_file
 
 NO_FINDING = "No Finding"
@@ -165,10 +164,9 @@ def _with_file(path: str, is_authors: bool = False) -> Knowledge:
 
 def _entries(text: str, path: str) -> dict[str, dict[str, Any]]:
     try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        msg = f"{path}: not valid YAML ({' '.join(str(error).split())})"
-        raise ReportFormatError(msg) from error
+        data = parse_yaml(text, path)
+    except ConfigError as error:
+        raise ReportFormatError(str(error)) from error
     if not isinstance(data, dict) or set(data) != {"findings"} or not isinstance(data["findings"], dict):
         msg = f"{path}: expected one mapping 'findings' at the top, with a mapping of texts per finding"
         raise ReportFormatError(msg)
@@ -192,24 +190,24 @@ def _entry(name: str, values: Any, path: str) -> dict[str, Any]:  # noqa: ANN401
         if key not in _KEYS:
             near = difflib.get_close_matches(str(key), _KEYS, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(_KEYS)}"
-            msg = f"{where}.{key}: unknown key{hint}"
+            msg = f"{where}.{str(key)[:60]}: unknown key{hint}"
             raise ReportFormatError(msg)
         if key == "synonyms":
             if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-                msg = f"{where}.synonyms: expected a list of names; got {value!r}"
+                msg = f"{where}.synonyms: expected a list of names; got {str(value)[:80]!r}"
                 raise ReportFormatError(msg)
             entry[key] = tuple(value)
         elif key == "codes":
             if not isinstance(value, dict) or not all(
                 isinstance(code, str) and code.strip() for code in value.values()
             ):
-                msg = f"{where}.codes: expected a mapping from terminology to code, codes in quotes; got {value!r}"
+                msg = f"{where}.codes: expected terminology: code, codes in quotes; got {str(value)[:80]!r}"
                 raise ReportFormatError(msg)
             entry[key] = {str(system): code for system, code in value.items()}
         elif isinstance(value, str) and value.strip():
             entry[key] = " ".join(value.split())
         else:
-            msg = f"{where}.{key}: expected text; got {value!r}"
+            msg = f"{where}.{key}: expected text; got {str(value)[:80]!r}"
             raise ReportFormatError(msg)
     return entry
 

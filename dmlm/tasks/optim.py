@@ -57,9 +57,12 @@ class OptimConfig:
         """Refuse what cannot work; a list from YAML becomes a tuple."""
         object.__setattr__(self, "betas", (float(self.betas[0]), float(self.betas[1])))
         for name in ("lr", "encoder_lr", "text_lr", "weight_decay", "min_lr"):
-            if (getattr(self, name) or 0) < 0:
-                msg = f"optim.{name} must not be negative, got {getattr(self, name)}"
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
+                msg = f"optim.{name} must be finite and not negative, got {getattr(self, name)}"
                 raise ConfigError(msg)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            msg = f"optim.betas must lie in [0, 1), got {self.betas}"
+            raise ConfigError(msg)
         if not self.lr or self.min_lr > self.lr:
             msg = f"optim.lr must be positive and at least optim.min_lr ({self.min_lr}), got {self.lr}"
             raise ConfigError(msg)

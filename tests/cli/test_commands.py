@@ -71,7 +71,7 @@ def test_python_m_dmlm_reports_the_exit_status():
         ([], "needs --data, --model"),
         (MODEL[:2], "TinyClassifier needs --model.encoder"),
         ([*MODEL, "--model.encoder.image.width=-1", "--data=TinyData"], "error: width must be positive, got -1"),
-        ([*MODEL, "--model.optim.lr=-1", "--data=TinyData"], "error: optim.lr must not be negative"),
+        ([*MODEL, "--model.optim.lr=-1", "--data=TinyData"], "error: optim.lr must be finite and not negative"),
         ([*MODEL, "--model.num_classes=3", "--data=TinyData"], "TinyData has num_classes=2, but TinyClassifier was"),
         ([*MODEL, "--data=TinyData", "--data.image_size=16"], "was built for image_size=8: set --data.image_size 8"),
     ],

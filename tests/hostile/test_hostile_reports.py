@@ -279,7 +279,7 @@ KNOWLEDGE = (
     knows("synonyms are text", "findings: {Edema: {synonyms: fluid}}\n", "expected a list of names"),
     knows("synonyms hold numbers", "findings: {Edema: {synonyms: [1]}}\n", "expected a list of names"),
     knows("a synonym means two", "findings: {Edema: {synonyms: [pneumothorax]}}\n", "already means"),
-    knows("codes are a list", "findings: {Edema: {codes: [1]}}\n", "expected a mapping from terminology"),
+    knows("codes are a list", "findings: {Edema: {codes: [1]}}\n", "expected terminology: code"),
     knows("codes are numbers", "findings: {Edema: {codes: {SNOMED: 1}}}\n", "codes in quotes"),
     knows("a Python object", "findings: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     knows("a Python name", "findings: !!python/name:os.system ''\n", "not valid YAML"),
