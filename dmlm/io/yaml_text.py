@@ -33,7 +33,7 @@ class _Loader(yaml.SafeLoader):
             raise _error(node, f"the value cannot be read as {kind} ({str(error)[:80]})") from error
 
 
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)  # type: ignore[type-var]
 
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML values are anything
@@ -78,7 +78,7 @@ def parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - YAML values are
         msg = f"{source}{where}: not valid YAML: {error.problem}"
         raise ConfigError(msg) from error
     except yaml.YAMLError as error:
-        msg = f"{source} is not a YAML file: {' '.join(str(error).split())[:200]}"
+        msg = f"{source} is not a YAML file (not valid YAML: {' '.join(str(error).split())[:200]})"
         raise ConfigError(msg) from error
     except RecursionError as error:
         msg = f"{source}: not valid YAML: it is nested far too deep"
