@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import Final
 
 _MENDS: Final = {
@@ -36,8 +37,9 @@ class DMLMError(Exception):
     """Base of every error that ``dmlm`` raises on purpose; the CLI prints it as one line and exits with status 2."""
 
     def __str__(self) -> str:
-        """Return the message as one line: a name or a header that it quotes may hold line breaks."""
-        return " ".join(super().__str__().splitlines())
+        """Return the message as one line that can be printed: names in it may hold line breaks or escape codes."""
+        line = " ".join(super().__str__().splitlines())
+        return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
 class ConfigError(DMLMError, ValueError):
@@ -81,3 +83,9 @@ class MissingDependencyError(DMLMError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package '{package}': pip install 'dmlm[{extra}]'")
+
+
+def some_of(names: Iterable[str], most: int = 20) -> str:
+    """Names for a message: the first ones, each cut, so that a damaged header does not fill the screen."""
+    listed = list(names)
+    return ", ".join([name[:40] for name in listed[:most]] + ["..."] * (len(listed) > most))

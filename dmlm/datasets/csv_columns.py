@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.datasets.problems import nearest
-from dmlm.errors import DatasetFormatError
+from dmlm.errors import DatasetFormatError, some_of
 from dmlm.io.bounded import opened_table
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = 
         missing = [name for name in required if name not in header]
         if missing:
             hint = nearest(missing[0], header)
-            msg = f"{path}: has no column '{missing[0]}'{hint or '; it has ' + (', '.join(header) or 'no header')}"
+            msg = f"{path}: has no column '{missing[0]}'{hint or '; it has ' + (some_of(header) or 'no header')}"
             raise DatasetFormatError(msg)
         wanted = [name for name in (*required, *optional) if name in header]
         twice = [name for name in wanted if header.count(name) > 1]

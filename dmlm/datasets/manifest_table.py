@@ -15,7 +15,7 @@ from dmlm.datasets.manifest_format import ManifestFormat
 from dmlm.datasets.manifest_labels import read_labels
 from dmlm.datasets.problems import Problems, nearest
 from dmlm.datasets.splits import SPLITS, Split, check_leaks, draw_splits, read_splits, splits_hash, write_splits
-from dmlm.errors import DatasetFormatError, DatasetNotFoundError
+from dmlm.errors import DatasetFormatError, DatasetNotFoundError, some_of
 from dmlm.io.cache import cache_dir
 
 _SPLIT_NAMES: Final[dict[str, Split]] = {
@@ -158,9 +158,7 @@ def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, s
     if missing:
         option, name = missing[0]
         all_missing = ", ".join(f"'{column}'" for _, column in missing)
-        msg = (
-            f"{path}: no column {all_missing} (option {option}){nearest(name, header)} It has {', '.join(header[:30])}"
-        )
+        msg = f"{path}: no column {all_missing} (option {option}){nearest(name, header)} It has {some_of(header)}"
         raise DatasetFormatError(msg)
     return columns
 

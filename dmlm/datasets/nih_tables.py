@@ -12,7 +12,7 @@ from dmlm.datasets.boxes import Box
 from dmlm.datasets.csv_columns import find_table
 from dmlm.datasets.problems import nearest
 from dmlm.datasets.text_lines import read_lines
-from dmlm.errors import DatasetFormatError
+from dmlm.errors import DatasetFormatError, some_of
 from dmlm.io.bounded import opened_table
 
 LABEL_NAMES: Final = (
@@ -83,7 +83,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
     wanted = (*_FIRST, sex, "View Position")
     gone = [name for name in wanted if name not in header]
     if gone:
-        hint = nearest(gone[0], header) or f"; it has {', '.join(header[:12]) or 'no header'}"
+        hint = nearest(gone[0], header) or f"; it has {some_of(header) or 'no header'}"
         msg = f"{path}: has no column '{gone[0]}'{hint}"
         raise DatasetFormatError(msg)
     places = [header.index(name) for name in wanted]

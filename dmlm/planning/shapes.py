@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, DMLMError
 from dmlm.io.yaml_text import read_yaml
 
 _VIT = re.compile(r"(?:vit|deit3?)_(tiny|small|base|large|huge)_patch(\d+)(?:_.*)?")
@@ -103,7 +103,15 @@ def read_shapes(configs: Sequence[Path]) -> tuple[Shapes, dict[str, Any]]:
     merged: dict[str, Any] = {}
     for path in configs:
         merged = _merge(merged, _load(path))
-    return shapes_of(merged), _run_of(merged)
+    try:
+        return shapes_of(merged), _run_of(merged)
+    except DMLMError:
+        raise
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        files = ", ".join(map(str, configs))
+        reason = " ".join(str(error).split())[:100]
+        msg = f"{files}: an option has a value of the wrong kind ({reason}); `dmlm fit --config ...` says which"
+        raise ConfigError(msg) from error
 
 
 def shapes_of(config: Mapping[str, Any]) -> Shapes:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dmlm.errors import DatasetFormatError, DatasetNotFoundError
+from dmlm.errors import DatasetFormatError, DatasetNotFoundError, some_of
 from dmlm.io.bounded import opened_table
 from dmlm.reports.knowledge import load_knowledge
 from dmlm.reports.roll_up import roll_up
@@ -112,7 +112,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         known = load_knowledge()
         names = [name for name in columns if known.canonical(name) in known]
         if "study_id" not in columns or not names:
-            msg = f"{path}: needs a column study_id and columns named like findings; it has {', '.join(columns)}"
+            msg = f"{path}: needs a column study_id and columns named like findings; it has {some_of(columns)}"
             raise DatasetFormatError(msg)
         for row in table:
             study = row["study_id"].strip()

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from dmlm.errors import DatasetFormatError, DatasetNotFoundError, DMLMError
+from dmlm.errors import DatasetFormatError, DatasetNotFoundError, DMLMError, some_of
 from dmlm.io.bounded import MAX_REPORT_BYTES, BoundedGzip, check_member, read_at_most, read_file
 from dmlm.reports.provenance import text_hash
 
@@ -130,7 +130,8 @@ class ReportFolder:
         except DMLMError:
             raise
         except Exception as error:  # damaged archives make the decompressors raise almost anything
-            msg = f"{self.root}: cannot be read ({error}); download it again, or unpack it and give the folder"
+            reason = str(error)[:200]
+            msg = f"{self.root}: cannot be read ({reason}); download it again, or unpack it and give the folder"
             raise DatasetFormatError(msg) from error
 
     def _tar(self) -> Iterator[RawReport]:
@@ -177,7 +178,7 @@ class ReportFolder:
             fault = f"no column '{wrong}'" if wrong else "no column of text known"
             fault += "; name it with --text-column"
         if fault:
-            msg = f"{self.root}: {fault}; the columns are {', '.join(columns) or 'none'}"
+            msg = f"{self.root}: {fault}; the columns are {some_of(columns) or 'none'}"
             raise DatasetFormatError(msg)
         return name, texts
 

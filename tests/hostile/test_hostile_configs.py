@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dmlm.errors import ConfigError, some_of
+from dmlm.planning.shapes import read_shapes
 from hostile.cases import Bad, data, refuse, table, text
 
 FIT = "fit --config x.yaml"
@@ -154,3 +156,23 @@ CLASSES = (
 @table(*NO_YAML, *SECTIONS, *CLASSES)
 def test_one_line(bad: Bad, capsys: pytest.CaptureFixture[str]) -> None:
     refuse(bad, capsys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["model: {init_args: text}\n", "model: {init_args: {objective: {masked_weight: '0.2('}}}\n", "trainer: text\n"],
+)
+def test_a_plan_of_values_of_the_wrong_kind(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"plan.yaml: an option has a value of the wrong kind"):
+        read_shapes([tmp_path / "plan.yaml"])
+
+
+def test_a_damaged_header_does_not_fill_the_screen() -> None:
+    assert some_of(["a", "b"]) == "a, b"
+    assert len(some_of(["x" * 1000] * 1000)) < 1000
+    assert some_of(map(str, range(30))).endswith("18, 19, ...")
+
+
+def test_a_name_with_escape_codes_does_not_reach_the_terminal() -> None:
+    assert str(ConfigError("a\x1b[31m.csv:\nrow 3")) == "a\N{REPLACEMENT CHARACTER}[31m.csv: row 3"
