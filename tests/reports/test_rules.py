@@ -108,6 +108,25 @@ def test_what_adds_nothing_is_left_out():
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A large soft tissue nodule in the right lower zone, CT is advised.", ("Nodule", "right", None, "present")),
+        ("The pleura is mildly thickened, stable.", ("Pleural Thickening", None, "mild", "present")),
+        ("The pleura is not thickened.", ("Pleural Thickening", None, None, "absent")),
+        ("The pleura is thin and smooth.", ("Pleural Thickening", None, None, "absent")),
+        ("Thickened interstitium.", ("Interstitial Opacity", None, None, "present")),
+    ],
+)
+def test_wordings_met_in_synthetic_reports(text, said):
+    (item,) = structure(text, "s").observations
+    assert (item.finding, item.laterality, item.severity, item.existence) == said
+
+
+def test_a_nodule_of_the_skin_is_none_of_the_lung():
+    assert states("Soft tissue nodule of the left breast.") == {}
+
+
+@pytest.mark.parametrize(
     ("text", "finding", "side", "state"),
     [
         ("Bilateral patchy areas of air space consolidation.", "Consolidation", "bilateral", "present"),
