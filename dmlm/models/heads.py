@@ -123,7 +123,8 @@ class GaussianHead(nn.Module):
         return self.mean_out(hidden), self.logvar_out(hidden)
 
     def _attend(self, features: Tensor, valid: Tensor | None, index: Tensor | None) -> tuple[Tensor, Tensor]:
-        hidden, heads = self.inner(features), (len(features), -1, self.num_heads, self.dim // self.num_heads)
+        # shape[0] and not len(): len() is a plain int, and an exported graph would have this batch size for good
+        hidden, heads = self.inner(features), (features.shape[0], -1, self.num_heads, self.dim // self.num_heads)
         if index is None:
             parts = self.qkv(hidden).chunk(3, dim=-1)
         else:  # queries at the wanted positions only

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dmlm.errors import MissingDependencyError
+from dmlm.errors import ConfigError, MissingDependencyError
 from dmlm.io.atomic import atomic_path
 from dmlm.models.encoder import ProbabilisticEncoder
 
@@ -58,6 +58,7 @@ def export_onnx(encoder: ProbabilisticEncoder, path: str | os.PathLike[str]) -> 
 
     Raises:
         MissingDependencyError: If onnx or onnxscript is not installed.
+        ConfigError: If the graph came out for one batch size only, because a tower of your own asks for it as a number.
     """
     try:
         import onnx
@@ -84,6 +85,13 @@ def export_onnx(encoder: ProbabilisticEncoder, path: str | os.PathLike[str]) -> 
         for module, mode in modes.items():
             module.training = mode
     target = Path(path)
+    batch = program.model_proto.graph.input[0].type.tensor_type.shape.dim[0]  # type: ignore[union-attr]
+    if not batch.dim_param:
+        msg = (
+            f"{target}: not written, since it would take batches of {batch.dim_value} only: the image tower uses the "
+            "batch size as a number; in its forward write x.shape[0] instead of len(x)"
+        )
+        raise ConfigError(msg)
     with atomic_path(target) as temporary:
         onnx.save_model(program.model_proto, str(temporary))  # type: ignore[union-attr]
     return target
