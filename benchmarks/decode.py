@@ -91,7 +91,11 @@ def _by_pydicom(path: Path) -> NDArray[np.uint8]:
     import pydicom
 
     ds = pydicom.dcmread(path)
-    pixels = ds.pixel_array
+    try:
+        pixels = ds.pixel_array
+    except (RuntimeError, NotImplementedError) as error:
+        mend = "what pydicom decodes this with is not installed: pip install pylibjpeg pylibjpeg-libjpeg"
+        raise SystemExit(f"benchmarks.decode: {ds.file_meta.TransferSyntaxUID.name}: {mend}") from error
     if ds.BitsStored == 8:
         return _shrunk(pixels)
     wide = pixels.astype(np.float32)
