@@ -38,7 +38,7 @@ Plan and reproduce:
 
 Start here:
   dmlm fit --config cli.yaml                       pre-train on synthetic radiographs, on any machine, in minutes
-  dmlm fit --config cli.yaml --trainer.max_epochs 5 --data.batch_size 16
+  dmlm fit --config cli.yaml --trainer.max_epochs 10 --data.batch_size 16
   dmlm fit --config RUN/config.yaml --ckpt RUN/checkpoints/last.ckpt      resume a run
   dmlm test --ckpt RUN/checkpoints/last.ckpt       model and data come from the checkpoint
   dmlm test --config zero_shot.yaml --ckpt pretrain.ckpt      another task, with the checkpoint's encoder
