@@ -1,8 +1,9 @@
 """``kill -9`` at random moments: does every command come to the same end as if nothing had happened?
 
-``python -m benchmarks.kill [prepare|reports|fit ...] [--kills N] [--seed S]`` runs each command once without a fault,
+``python -m benchmarks.kill [prepare|reports|fit|reproduce ...] [--kills N] [--seed S]`` runs each command once without a fault,
 then kills it ``N`` times at random moments between its start and a little after its usual end, each time going on with
-the same command, and compares the end byte by byte (for training: the losses of every step and all weights).
+the same command, and compares the end byte by byte (for training: the losses of every step and all weights; for
+``reproduce``: the tables).
 """
 
 from __future__ import annotations
@@ -187,10 +188,12 @@ def _weights(folder: Path) -> dict[str, str]:
 
 
 PREPARE = ["data", "prepare", "set", "--out", "store", "--size", "64", "--workers", "2", "--quiet"]
+REPRODUCE = ["reproduce", "table3", "--seeds", "1", "--out", "tables", "--quiet"]
 SUBJECTS = (
     Subject("prepare", _images, lambda _: PREPARE, _digests("store/*")),
     Subject("reports", _texts, lambda _: BUILD, _digests("r.jsonl")),
     Subject("fit", lambda folder: (folder / "run.yaml").write_text(RUN) and None, _fit, _weights),
+    Subject("reproduce", lambda _: None, lambda _: REPRODUCE, _digests("tables/*.csv")),
 )
 
 
