@@ -95,7 +95,8 @@ def _by_pydicom(path: Path) -> NDArray[np.uint8]:
         pixels = ds.pixel_array
     except (RuntimeError, NotImplementedError) as error:
         mend = "what pydicom decodes this with is not installed: pip install pylibjpeg pylibjpeg-libjpeg"
-        raise SystemExit(f"benchmarks.decode: {ds.file_meta.TransferSyntaxUID.name}: {mend}") from error
+        msg = f"benchmarks.decode: {ds.file_meta.TransferSyntaxUID.name}: {mend}"
+        raise SystemExit(msg) from error
     if ds.BitsStored == 8:
         return _shrunk(pixels)
     wide = pixels.astype(np.float32)
