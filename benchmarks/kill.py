@@ -1,8 +1,8 @@
 """``kill -9`` at random moments: does every command come to the same end as if nothing had happened?
 
-``python -m benchmarks.kill [prepare|reports|fit|reproduce ...] [--kills N] [--seed S]`` runs each command once without a
-fault, then kills it ``N`` times at random moments between its start and a little after its usual end, each time going on
-with the same command, and compares the end byte by byte (for training: the losses of every step and all weights; for
+``python -m benchmarks.kill [prepare|reports|fit|reproduce ...] [--kills N] [--seed S]`` runs each command once without
+a fault, then kills it ``N`` times at random moments between its start and a little after its usual end, each time going
+on with the same command, and compares the end byte by byte (for training: the losses of every step and all weights; for
 ``reproduce``: the tables).
 """
 
