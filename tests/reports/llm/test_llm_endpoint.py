@@ -20,6 +20,7 @@ SCHEMA = {"type": "object"}
 
 
 def chat_at(url, timeout=5.0, retries=3, key=KEY, **kwargs):
+    pytest.importorskip("httpx")
     destination = check_destination(url)
     client = JsonClient(destination, key, timeout)
     return EndpointChat(client, "tiny", destination.name, retries=retries, first_wait=0.01, seed=0, **kwargs)
