@@ -106,6 +106,7 @@ def _dispatch(arguments: list[str]) -> int | None:
         return 0
     if verb not in VERBS:
         raise ConfigError(_unknown_verb(verb))
+    _let_threads_sleep()
     folder = str(Path.cwd())
     if folder not in sys.path:  # a console script does not have it; a user's own classes live there
         sys.path.append(folder)
@@ -116,6 +117,17 @@ def _dispatch(arguments: list[str]) -> int | None:
     from dmlm import cli
 
     return cli.main(arguments)
+
+
+def _let_threads_sleep() -> None:
+    """Have OpenMP's threads fall asleep soon after they start to wait, unless the user chose how they wait.
+
+    By default they wait in a loop for milliseconds. Beside another program that takes the core from the very thread that is
+    waited for: a step of the default run took 2.9 s on two cores instead of 0.4 s; alone it loses 3 %. The library reads
+    the variable when torch is loaded, so this comes first.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _unknown_verb(verb: str) -> str:
