@@ -122,7 +122,7 @@ def _dispatch(arguments: list[str]) -> int | None:
 def _let_threads_sleep() -> None:
     """Have OpenMP's threads fall asleep soon after they start to wait, unless the user chose how they wait.
 
-    By default they wait in a loop for milliseconds. Beside another program that takes the core from the very thread that
+    By default they wait in a loop for milliseconds. Beside another program that takes the core from the thread that
     is waited for: a step of the default run took 2.9 s on two cores instead of 0.4 s; alone it loses 3 %. The library
     reads the variable when torch is loaded, so this comes first.
     """
