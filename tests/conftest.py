@@ -43,6 +43,14 @@ def real_data() -> Path:
     return place
 
 
+def gaussian(*shape: int, seed: int = 0):
+    """Random distributions: means of unit deviation, log-variances between -3 and -1."""
+    from dmlm.distributions import Gaussian
+
+    generator = torch.Generator().manual_seed(seed)
+    return Gaussian(torch.randn(*shape, generator=generator), torch.rand(*shape, generator=generator) * 2 - 3)
+
+
 def tiny_vit(image_size: int = 32, patch_size: int = 8, dim: int = 24, **kwargs):
     from dmlm.models import TimmImageEncoder
 

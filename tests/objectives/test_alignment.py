@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import example_views, tiny_encoder, tiny_predictor
+from conftest import example_views, gaussian, tiny_encoder, tiny_predictor
 from torch.nn import functional as F
 
 from dmlm.distributions import Gaussian, wasserstein2
@@ -20,11 +20,6 @@ from dmlm.objectives import (
     pair_relations,
 )
 from dmlm.reports import Observation, encode_facts, relation
-
-
-def gaussian(*shape: int, seed: int = 0) -> Gaussian:
-    generator = torch.Generator().manual_seed(seed)
-    return Gaussian(torch.randn(*shape, generator=generator), torch.rand(*shape, generator=generator) * 2 - 3)
 
 
 def random_statements(rng: np.random.Generator, count: int) -> list[Observation]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import example_views, tiny_encoder, tiny_predictor
+from conftest import example_views, gaussian, tiny_encoder, tiny_predictor
 from torch.nn import functional as F
 
 from dmlm.distributions import Gaussian, barycenter, wasserstein2
 from dmlm.errors import ConfigError
 from dmlm.objectives import AlignmentLoss, ObjectiveConfig, PretrainingObjective
 from dmlm.objectives.local_alignment import SHARPNESS, local_distances
-
-
-def gaussian(*shape: int, seed: int) -> Gaussian:
-    generator = torch.Generator().manual_seed(seed)
-    return Gaussian(torch.randn(*shape, generator=generator), torch.rand(*shape, generator=generator) * 2 - 3)
 
 
 def one(element: Gaussian, *index: int) -> Gaussian:

@@ -6,16 +6,12 @@ import math
 
 import pytest
 import torch
+from conftest import gaussian
 
 from dmlm.distributions import Gaussian, kl_divergence
 from dmlm.objectives import (
     MaskedPredictionLoss,
 )
-
-
-def gaussian(*shape: int, seed: int = 0) -> Gaussian:
-    generator = torch.Generator().manual_seed(seed)
-    return Gaussian(torch.randn(*shape, generator=generator), torch.rand(*shape, generator=generator) * 2 - 3)
 
 
 @pytest.mark.parametrize("direction", ["pred_target", "target_pred", "symmetric", "mse"])

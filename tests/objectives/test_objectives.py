@@ -9,7 +9,6 @@ import torch
 from conftest import example_views, tiny_encoder, tiny_predictor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dmlm.distributions import Gaussian
 from dmlm.errors import ConfigError
 from dmlm.models import ProbabilisticEncoder
 from dmlm.objectives import (
@@ -18,11 +17,6 @@ from dmlm.objectives import (
     Teacher,
 )
 from dmlm.objectives.pretraining import positions_of
-
-
-def gaussian(*shape: int, seed: int = 0) -> Gaussian:
-    generator = torch.Generator().manual_seed(seed)
-    return Gaussian(torch.randn(*shape, generator=generator), torch.rand(*shape, generator=generator) * 2 - 3)
 
 
 def test_teacher_follows_and_never_learns() -> None:
