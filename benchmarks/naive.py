@@ -105,8 +105,8 @@ class NaiveStep:
 
 
 def _masked_kl(predicted: Gaussian, target: Gaussian, mask: Tensor) -> Tensor:
-    """Mean over masked positions of KL(predicted || target) per dimension, computed at every position."""
-    left, right = (Independent(Normal(side.mean, side.std), 1) for side in (predicted, target))
+    """Mean over masked positions of KL(target || predicted) per dimension, computed at every position."""
+    left, right = (Independent(Normal(side.mean, side.std), 1) for side in (target, predicted))
     value = torch_kl(left, right) / predicted.mean.shape[-1]
     return (value * mask).sum() / mask.sum()
 

@@ -22,9 +22,10 @@ class ObjectiveConfig:
         masked_start: Share of the training (0 to below 1) that passes before masked prediction joins in; alignment
             is alone until then, and a step costs less than half. For towers from scratch, whose first distributions
             say nothing that would be worth predicting.
-        kl_direction: ``pred_target`` (the paper's), ``target_pred`` (its variance means error), ``symmetric``, ``mse``.
+        kl_direction: ``target_pred`` (its variance grows with the error), ``pred_target`` (the paper's, whose variance
+            says nothing of it), ``symmetric``, ``mse``.
         reduce_dims: ``mean`` or ``sum`` over the width inside the KL.
-        beta_nll: Tempers the KL where target variances become small; 0 is the plain KL.
+        beta_nll: Tempers the KL where the variances that it divides by become small; 0 is the plain KL.
         text_weight: Weight of masked tokens inside masked prediction.
         image_weight: Weight of masked patches.
         target: Where true distributions come from: ``ema``, ``frozen``, ``online``, ``shared``.
@@ -48,7 +49,7 @@ class ObjectiveConfig:
 
     masked_weight: float = 0.2
     masked_start: float = 0.0
-    kl_direction: Direction = "pred_target"
+    kl_direction: Direction = "target_pred"
     reduce_dims: Reduce = "mean"
     beta_nll: float = 0.0
     text_weight: float = 1.0

@@ -29,12 +29,32 @@ def test_masked_prediction_is_the_mean_over_valid_elements(direction: str) -> No
     torch.testing.assert_close(MaskedPredictionLoss(direction, "sum")(p, q, valid), 8 * loss)
 
 
-def test_beta_nll_weighs_each_dimension_by_the_target_variance() -> None:
+@pytest.mark.parametrize("direction", ["pred_target", "target_pred", "symmetric"])
+def test_beta_nll_weighs_each_dimension_by_the_variance_that_the_kl_divides_by(direction) -> None:
     p, q = gaussian(2, 3, 4, seed=1), gaussian(2, 3, 4, seed=2)
     valid = torch.ones(2, 3, dtype=torch.bool)
-    singles = [Gaussian(g.mean.unsqueeze(-1), g.logvar.unsqueeze(-1)) for g in (p, q)]
-    wanted = (torch.exp(0.5 * q.logvar) * kl_divergence(*singles)).mean()
-    torch.testing.assert_close(MaskedPredictionLoss(beta_nll=0.5)(p, q, valid), wanted)
+    one, other = (Gaussian(g.mean.unsqueeze(-1), g.logvar.unsqueeze(-1)) for g in (p, q))
+    to_target = (torch.exp(0.5 * q.logvar) * kl_divergence(one, other)).mean()
+    to_predicted = (torch.exp(0.5 * p.logvar) * kl_divergence(other, one)).mean()
+    wanted = {
+        "pred_target": to_target,
+        "target_pred": to_predicted,
+        "symmetric": (to_target + to_predicted) / 2,
+    }[direction]
+    torch.testing.assert_close(MaskedPredictionLoss(direction, beta_nll=0.5)(p, q, valid), wanted)
+
+
+def test_beta_nll_makes_the_gradient_of_the_mean_less_dependent_on_the_predicted_variance() -> None:
+    """With an exponent of 1 the gradient of a mean is that of the squared error, whatever its variance."""
+    q = Gaussian(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    gradients = []
+    for beta in (0.0, 1.0):
+        mean = torch.ones(1, 1, 2, requires_grad=True)
+        predicted = Gaussian(mean, torch.tensor([[[-4.0, 0.0]]]))
+        MaskedPredictionLoss(beta_nll=beta)(predicted, q, torch.ones(1, 1, dtype=torch.bool)).backward()
+        gradients.append(mean.grad[0, 0])
+    torch.testing.assert_close(gradients[0], torch.tensor([math.exp(4.0) / 2, 0.5]))
+    torch.testing.assert_close(gradients[1], torch.tensor([0.5, 0.5]))
 
 
 def test_nothing_masked_gives_zero_and_finite_gradient() -> None:

@@ -51,7 +51,7 @@ CONFIGS = [
     ObjectiveConfig(),
     ObjectiveConfig(conditioning="joint", align_view="masked"),
     ObjectiveConfig(target="online", alignment="csd_bce"),
-    ObjectiveConfig(target="frozen", token_anchor=0.1, pixel_anchor=0.1, kl_direction="target_pred"),
+    ObjectiveConfig(target="frozen", token_anchor=0.1, pixel_anchor=0.1, kl_direction="pred_target"),
     ObjectiveConfig(masked_weight=0.0),
     ObjectiveConfig(masked_weight=1.0),
 ]

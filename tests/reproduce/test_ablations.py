@@ -141,7 +141,7 @@ def test_merged_keeps_both_sides() -> None:
 def test_which_variants_predict_variances() -> None:
     without = {name for name in variants() if not predicts_variances(name)}
     assert {"contrast", "clip", "twin", "kl-mse", "maskvlm", "mae", "simclr", "moco", "untrained"} <= without
-    assert not {"default", "kl-target-pred", "letter", "lambda-100", "cosine"} & without
+    assert not {"default", "kl-pred-target", "letter", "lambda-100", "cosine"} & without
 
 
 def test_columns_of_other_units(tmp_path) -> None:

@@ -154,7 +154,7 @@ def test_predict_writes_predictions(run, tmp_path) -> None:
 
 
 def test_the_letter_warns_by_name(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
-    letter = ObjectiveConfig(target="shared", alignment="attract", vib_weight=0.0)
+    letter = ObjectiveConfig(kl_direction="pred_target", target="shared", alignment="attract", vib_weight=0.0)
     with caplog.at_level(logging.WARNING, logger="dmlm"):
         trainer(tmp_path, 20, limit_val_batches=0).fit(
             module(objective=letter, collapse="warn", min_spread=0.05), datamodule()
