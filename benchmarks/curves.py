@@ -14,7 +14,7 @@ from benchmarks.setting import SMALL
 from benchmarks.step import compare, draw_curves
 
 
-def measure(steps: int = 60, figure: Path | None = None) -> dict[str, float]:
+def measure(steps: int = 20, figure: Path | None = None) -> dict[str, float]:
     """Return the ratio of the steps, first and last losses, and how far the curves are apart."""
     one_thread()
     half, _ = half_is_faster()

@@ -1,18 +1,20 @@
 """Peak memory of activations per pair of the paper's size: bf16, texts of 256 tokens.
 
-``python -m benchmarks.memory`` prints the figures. What a batch adds to the peak of the process (Linux resets it) is
-measured at two sizes; the difference per pair leaves out weights, gradients and libraries. ``kept`` is what torch says
-that it keeps for the backward pass.
+``python -m benchmarks.memory`` prints the figures. ``peak``: the most that torch's allocator holds at once during forward
+and backward pass, as its profiler records; the difference between two batch sizes leaves out weights, gradients and
+libraries. ``kept``: what autograd saves for the backward pass, without what checkpointing holds.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from itertools import accumulate
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.machine import one_thread
 from benchmarks.setting import BASE, build, draw, shapes, tokens_of_length
@@ -30,14 +32,13 @@ def measure() -> dict[str, float]:
     """Return MiB per pair of the default objective, of one student pass, and with gradient checkpointing."""
     one_thread()
     figures: dict[str, float] = {}
-    encoder, predictor = build(BASE)
     for name, config, saving in (
         ("default", ObjectiveConfig(), False),
         ("one_pass", ONE_PASS, False),
         ("checkpointing", ObjectiveConfig(), True),
+        ("one_pass_checkpointing", ONE_PASS, True),
     ):
-        if saving:
-            encoder, predictor = build(BASE, checkpointing=True)
+        encoder, predictor = build(BASE, checkpointing=saving)
         encoder.train()
         objective = PretrainingObjective(config, encoder)
         for parameter in trained(encoder, predictor, objective):
@@ -50,10 +51,9 @@ def measure() -> dict[str, float]:
         step = SIZES[1] - SIZES[0]
         figures[f"memory_peak_mib_per_pair_{name}"] = (peaks[1] - peaks[0]) / step / 2**20
         figures[f"memory_kept_mib_per_pair_{name}"] = (kept[1] - kept[0]) / step / 2**20
-        if not saving:
-            options = {"conditioning": config.conditioning, "align_view": config.align_view}
-            planned = activations(shapes(encoder, predictor, options), TOKENS)
-            figures[f"memory_planned_mib_per_pair_{name}"] = planned / 2**20
+        options = {"conditioning": config.conditioning, "align_view": config.align_view}
+        planned = activations(shapes(encoder, predictor, options), TOKENS)
+        figures[f"memory_planned_mib_per_pair_{name}"] = planned / 2**20
         del objective
         gc.collect()
     return figures
@@ -69,35 +69,32 @@ def _views(encoder: ProbabilisticEncoder, batch: int) -> Views:
 def _peak(
     objective: PretrainingObjective, encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, views: Views
 ) -> tuple[int, int]:
-    """Bytes that a forward and backward pass adds to the process at most, and what the backward pass keeps."""
+    """Bytes that are allocated at most during a forward and backward pass, and that are kept between the two."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in trained(encoder, predictor, objective)}
     kept: dict[int, int] = {}
-    held = []  # a freed storage's address would be counted once for two
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-            held.append(tensor.detach())
+            kept[storage.data_ptr()] = storage.nbytes()  # alive until the backward pass, so its address is its own
         return tensor
 
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _status("VmRSS")
-    with autocast(half=True):
-        loss = objective(encoder, predictor, views).loss
-    loss.backward()
-    peak = _status("VmHWM") - before
-    del loss
-    with autocast(half=True), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        objective(encoder, predictor, views)
-    return peak, sum(kept.values())
+    def step() -> None:
+        with autocast(half=True), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = objective(encoder, predictor, views).loss
+        loss.backward()
+
+    return allocated(step), sum(kept.values())
 
 
-def _status(name: str) -> int:
-    """A size of this process in bytes, of Linux."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+def allocated(work: Callable[[], object]) -> int:
+    """Bytes of tensors that are alive at once at most during some work, beside those that are alive before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    assert profiler.profiler is not None
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((int(event.start_ns()), int(event.nbytes())) for event in events if event.name() == "[memory]")
+    return max(accumulate(change for _, change in changes))
 
 
 if __name__ == "__main__":
