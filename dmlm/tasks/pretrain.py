@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -19,12 +18,13 @@ from dmlm.models.centering import center_statements
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.zero_shot import Distance
-from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Statements, Views
+from dmlm.objectives import CollapseMonitor, ObjectiveConfig, PretrainingObjective, Views
 from dmlm.objectives.chunks import InChunks
 from dmlm.objectives.distributed import mean_over_processes
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
 from dmlm.tasks.optim import OptimConfig, configure
+from dmlm.tasks.statements import draw_statements, text_key
 from dmlm.tasks.zero_shot import ZeroShotTask
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
 
@@ -108,12 +108,28 @@ class DMLMPretrainModule(ZeroShotTask):
             predictor.requires_grad_(requires_grad=False)  # DDP must not wait for gradients that never come
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
-        self._resumed = False
+        self._resumed, self._waited = False, False
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note whether the weights still wait for masked prediction to join in."""
+        super().on_save_checkpoint(checkpoint)
+        last_step = self.progress - 1 / max(float(self.trainer.estimated_stepping_batches), 1.0)
+        waits = self.objective.config.masked_weight > 0 and not self.objective.masks(last_step)
+        checkpoint["dmlm"]["waits_for_masks"] = waits
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that the weights are those of a run, whose statements are centred already."""
         super().on_load_checkpoint(checkpoint)
-        self._resumed = True
+        self._resumed, self._waited = True, bool(checkpoint.get("dmlm", {}).get("waits_for_masks"))
+
+    def on_test_start(self) -> None:
+        """Say so if what is tested has never been trained by masked prediction."""
+        if self._waited:
+            logger.warning(
+                "these weights are from before masked prediction joined in (objective.masked_start %g): what is tested "
+                "is alignment alone; last.ckpt has all of the training",
+                self.objective.config.masked_start,
+            )
 
     def on_fit_start(self) -> None:
         """Centre the statements of a new run, check how batches are put together, switch to training, compile."""
@@ -232,6 +248,7 @@ class DMLMPretrainModule(ZeroShotTask):
             np.stack([encode_facts(statements) for statements in side])
             for side in ([report.observations for report in batch["report"]], [text.statements for text in texts])
         ]
+        rounds = self.views.further_statements if self.objective.config.masked_weight < 1 else 0
         return Views(
             images=batch["image"],
             image_mask=self.image_masker(context, generators),
@@ -239,27 +256,9 @@ class DMLMPretrainModule(ZeroShotTask):
             tokens=on_device,
             report_facts=torch.from_numpy(facts[0]).to(device),
             text_facts=torch.from_numpy(facts[1]).to(device),
-            text_keys=torch.tensor([_key(text.text) for text in texts], device=device),
+            text_keys=torch.tensor([text_key(text) for text in texts], device=device),
             targets=targets,
-            statements=self._draw_statements(batch, rngs),
-        )
-
-    def _draw_statements(self, batch: dict[str, Any], rngs: Sequence[np.random.Generator]) -> Statements | None:
-        """Draw further statements of every report; equal ones are tokenised and encoded once."""
-        rounds = range(self.views.further_statements if self.objective.config.masked_weight < 1 else 0)
-        studies = list(zip(batch["report"], batch["text"], rngs, strict=True))
-        texts = [self.views.statement(report, text, rng) for _ in rounds for report, text, rng in studies]
-        if not texts:
-            return None
-        device = batch["image"].device
-        different = {text.text: text for text in texts}
-        row_of = {text: row for row, text in enumerate(different)}
-        facts = np.stack([encode_facts(text.statements) for text in texts])
-        return Statements(
-            tokens=self.encoder.tokenize(list(different.values())).to(device),
-            rows=torch.tensor([row_of[text.text] for text in texts], device=device),
-            facts=torch.from_numpy(facts).to(device),
-            keys=torch.tensor([_key(text.text) for text in texts], device=device),
+            statements=draw_statements(self.encoder, self.views, batch, rngs, rounds),
         )
 
     @property
@@ -286,8 +285,3 @@ class DMLMPretrainModule(ZeroShotTask):
         """AdamW with the encoder's own rate, warm-up and cosine."""
         prefixes = ("encoder.image.", "encoder.text.")
         return configure(self, prefixes, self.optim_config, float(self.trainer.estimated_stepping_batches))
-
-
-def _key(text: str) -> int:
-    """Hash of a text in 63 bits, the same in every process."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -153,6 +153,19 @@ def test_predict_writes_predictions(run, tmp_path) -> None:
     assert len(written) == len(wanted)
 
 
+def test_weights_from_before_masked_prediction_are_named_when_they_are_tested(tmp_path, caplog) -> None:
+    """Half of two epochs of alignment alone: the first epoch's weights have seen no masked prediction, the last have."""
+    each = ModelCheckpoint(dirpath=tmp_path / "kept", filename="{epoch}", save_top_k=-1)
+    waiting = ObjectiveConfig(masked_start=0.5)
+    trainer(tmp_path, 2, each, limit_val_batches=0).fit(module(objective=waiting), datamodule())
+    for epoch, named in ((0, True), (1, False)):
+        caplog.clear()
+        loaded = DMLMPretrainModule.load_from_checkpoint(tmp_path / "kept" / f"epoch={epoch}.ckpt")
+        with caplog.at_level(logging.WARNING, logger="dmlm"):
+            trainer(tmp_path, 1).test(loaded, datamodule(), verbose=False)
+        assert named == any("alignment alone" in record.getMessage() for record in caplog.records)
+
+
 def test_the_letter_warns_by_name(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
     letter = ObjectiveConfig(kl_direction="pred_target", target="shared", alignment="attract", vib_weight=0.0)
     with caplog.at_level(logging.WARNING, logger="dmlm"):

@@ -12,7 +12,7 @@ from dmlm.masking import AppearanceMask, AttentionMask, GuidedMask, ImageMasker,
 from dmlm.masking.draws import Source
 from dmlm.objectives import ObjectiveConfig, Views
 from dmlm.reports import encode_facts
-from dmlm.tasks.pretrain import _key
+from dmlm.tasks.statements import text_key
 
 
 def batch_of(data) -> dict:
@@ -41,7 +41,7 @@ def views_by_hand(task, batch, rngs) -> Views:
         tokens=tokens,
         report_facts=torch.from_numpy(np.stack([encode_facts(r.observations) for r in batch["report"]])),
         text_facts=torch.from_numpy(np.stack([encode_facts(t.statements) for t in texts])),
-        text_keys=torch.tensor([_key(t.text) for t in texts]),
+        text_keys=torch.tensor([text_key(t) for t in texts]),
     )
 
 
