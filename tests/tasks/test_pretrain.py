@@ -154,7 +154,7 @@ def test_predict_writes_predictions(run, tmp_path) -> None:
 
 
 def test_weights_from_before_masked_prediction_are_named_when_they_are_tested(tmp_path, caplog) -> None:
-    """Half of two epochs of alignment alone: the first epoch's weights have seen no masked prediction, the last have."""
+    """The first of two epochs is alignment alone, so its weights have seen no masked prediction; the last ones have."""
     each = ModelCheckpoint(dirpath=tmp_path / "kept", filename="{epoch}", save_top_k=-1)
     waiting = ObjectiveConfig(masked_start=0.5)
     trainer(tmp_path, 2, each, limit_val_batches=0).fit(module(objective=waiting), datamodule())
