@@ -1,8 +1,8 @@
 """Peak memory of activations per pair of the paper's size: bf16, texts of 256 tokens.
 
-``python -m benchmarks.memory`` prints the figures. ``peak``: the most that torch's allocator holds at once during a forward
-and backward pass, as its profiler records it; the difference between two batch sizes leaves out weights, gradients
-and libraries. ``kept``: what autograd saves for the backward pass, without what checkpointing holds.
+``python -m benchmarks.memory`` prints the figures. ``peak``: the most that torch's allocator holds at once during a
+forward and backward pass, as its profiler records it; the difference between two batch sizes leaves out weights,
+gradients and libraries. ``kept``: what autograd saves for the backward pass, without what checkpointing holds.
 """
 
 from __future__ import annotations
