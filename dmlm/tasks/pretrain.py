@@ -108,23 +108,21 @@ class DMLMPretrainModule(ZeroShotTask):
             predictor.requires_grad_(requires_grad=False)  # DDP must not wait for gradients that never come
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
-        self._resumed, self._waited = False, False
+        self._resumed, self._saw_masks = False, False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note whether the weights still wait for masked prediction to join in."""
+        """Note whether masked prediction has trained these weights."""
         super().on_save_checkpoint(checkpoint)
-        last_step = self.progress - 1 / max(float(self.trainer.estimated_stepping_batches), 1.0)
-        waits = self.objective.config.masked_weight > 0 and not self.objective.masks(last_step)
-        checkpoint["dmlm"]["waits_for_masks"] = waits
+        checkpoint["dmlm"]["saw_masks"] = self._saw_masks
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that the weights are those of a run, whose statements are centred already."""
         super().on_load_checkpoint(checkpoint)
-        self._resumed, self._waited = True, bool(checkpoint.get("dmlm", {}).get("waits_for_masks"))
+        self._resumed, self._saw_masks = True, bool(checkpoint.get("dmlm", {}).get("saw_masks", True))
 
     def on_test_start(self) -> None:
         """Say so if what is tested has never been trained by masked prediction."""
-        if self._waited:
+        if self._resumed and not self._saw_masks and self.objective.config.masked_weight > 0:
             logger.warning(
                 "these weights are from before masked prediction joined in (objective.masked_start %g): what is tested "
                 "is alignment alone; last.ckpt has all of the training",
@@ -193,6 +191,7 @@ class DMLMPretrainModule(ZeroShotTask):
         with record_function("dmlm: draw views"):
             views = self.draw_views(batch, rngs)
         step = self.objective(*self._in_chunks(), views, self.progress)
+        self._saw_masks |= self.objective.masks(self.progress)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.global_step % every == 0:
             self._watch(step.parts, len(batch["image"]))
