@@ -9,6 +9,7 @@ import torch
 from conftest import gaussian
 
 from dmlm.distributions import Gaussian, kl_divergence
+from dmlm.errors import ConfigError
 from dmlm.objectives import (
     MaskedPredictionLoss,
 )
@@ -55,6 +56,11 @@ def test_beta_nll_makes_the_gradient_of_the_mean_less_dependent_on_the_predicted
         gradients.append(mean.grad[0, 0])
     torch.testing.assert_close(gradients[0], torch.tensor([math.exp(4.0) / 2, 0.5]))
     torch.testing.assert_close(gradients[1], torch.tensor([0.5, 0.5]))
+
+
+def test_beta_nll_has_nothing_to_weigh_by_without_variances() -> None:
+    with pytest.raises(ConfigError, match="kl_direction mse has none"):
+        MaskedPredictionLoss("mse", beta_nll=0.5)
 
 
 def test_nothing_masked_gives_zero_and_finite_gradient() -> None:
