@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dmlm._config import Configurable
-from dmlm.errors import CheckpointError, ConfigError, PretrainedWeightsError
+from dmlm.errors import CheckpointError, ConfigError
 from dmlm.models.length_groups import length_groups
+from dmlm.models.text_backbone import checkpoint_layers, from_config, from_pretrained
 from dmlm.models.text_sections import encode_sections
 from dmlm.models.tokenizers import own_tokenizer
 from dmlm.models.tokens import Row, TokenBatch, tokenize
@@ -114,7 +115,7 @@ class HFTextEncoder(TextEncoder):
         self._special: dict[str, int] = {}
         self._rows: dict[Any, Row] = {}  # texts that were tokenised before
         if pretrained:
-            self.model, loaded = _from_pretrained(model_name, dict(hf_config or {}))
+            self.model, loaded = from_pretrained(model_name, dict(hf_config or {}))
             self._set_tokenizer(*loaded)
         else:
             if hf_config is None:
@@ -125,9 +126,9 @@ class HFTextEncoder(TextEncoder):
                 self._set_tokenizer(*own_tokenizer(tokenizer))
                 size = len(self._loaded_tokenizer.get_vocab())
                 hf_config.setdefault("vocab_size", size + -size % 8)
-            self.model = _from_config(hf_config)
+            self.model = from_config(hf_config)
         if gradient_checkpointing:
-            _checkpoint_layers(self.model)
+            checkpoint_layers(self.model)
         self._check_vocabulary()
         self._freeze(freeze_layers)
         self.feature_dim = int(self.model.config.hidden_size)
@@ -244,49 +245,3 @@ class HFTextEncoder(TextEncoder):
         except Exception as error:
             msg = f"the tokenizer in the checkpoint is damaged ({type(error).__name__}); save the encoder again"
             raise CheckpointError(msg) from error
-
-
-def _from_config(hf_config: dict[str, Any]) -> Any:  # noqa: ANN401 - transformers has no common typed base
-    from transformers import AutoConfig, AutoModel
-
-    arguments = dict(hf_config)
-    model_type = arguments.pop("model_type", None)
-    try:
-        config = AutoConfig.for_model(model_type, **arguments)
-        return AutoModel.from_config(config, **_without_pooler(model_type))  # type: ignore[no-untyped-call]
-    except Exception as error:  # its checks of types, then whatever layers of such sizes raise
-        reason = " ".join(str(error.__cause__ or error).split())[:200] or type(error).__name__
-        msg = f"transformers cannot build hf_config with model_type '{model_type}': {reason}"
-        raise ConfigError(msg) from error
-
-
-def _from_pretrained(name: str, changes: dict[str, Any]) -> tuple[Any, tuple[Tokenizer, dict[str, str]]]:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    try:
-        model_type = AutoConfig.from_pretrained(name).model_type
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, **_without_pooler(model_type), **changes)
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        msg = (
-            f"the pre-trained text encoder '{name}' could not be loaded ({reason}); offline, pass a local folder as "
-            "model_name, or pretrained=false with hf_config (--model.encoder.text.pretrained false)"
-        )
-        raise PretrainedWeightsError(msg) from error
-    special = {"pad": tokenizer.pad_token, "mask": tokenizer.mask_token}
-    return model, (tokenizer.backend_tokenizer, {role: token for role, token in special.items() if token})
-
-
-def _checkpoint_layers(model: Any) -> None:  # noqa: ANN401
-    # transformers 5 has a new name for it and deprecates the old one
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    try:
-        enable({"use_reentrant": False})
-    except ValueError as error:
-        msg = f"gradient_checkpointing: {type(model).__name__} has none in transformers; leave it off"
-        raise ConfigError(msg) from error
-
-
-def _without_pooler(model_type: str | None) -> dict[str, Any]:
-    return {"add_pooling_layer": False} if model_type in {"bert", "roberta", "xlm-roberta"} else {}

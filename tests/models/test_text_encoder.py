@@ -135,6 +135,16 @@ def test_wrong_options(arguments: dict, match: str) -> None:
         HFTextEncoder("x", pretrained=False, **arguments)
 
 
+def test_an_option_that_transformers_would_ignore_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    shape = {"model_type": "bert", "hidden_size": 24, "num_attention_heads": 2, "intermediate_size": 48}
+    HFTextEncoder("x", pretrained=False, tokenizer="library", hf_config={**shape, "num_hidden_layers": 1})
+    assert not caplog.messages
+    HFTextEncoder("x", pretrained=False, tokenizer="library", hf_config={**shape, "num_hiden_layers": 1})
+    assert len(caplog.messages) == 1
+    assert "no 'num_hiden_layers'" in caplog.text
+    assert "did you mean 'num_hidden_layers'" in caplog.text
+
+
 def test_texts_that_come_again_are_tokenised_as_the_first_time() -> None:
     text = tiny_bert(max_length=24)
     statement = render_statement(Observation("Pleural Effusion", "present", "left"))
