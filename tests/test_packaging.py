@@ -26,11 +26,11 @@ EXTRAS = ("dicom", "decode", "litdata", "hub", "onnx", "llm", "real")
 
 
 def declared() -> dict[str, str]:
-    """Lower bound of each dependency, those of the extras for users among them."""
+    """Lower bound of each dependency, those of the extras for users among them; an extra may need a newer torch."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     base = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE)[1]
     extras = "".join(re.search(rf"^{extra} = \[.*", text, re.MULTILINE)[0] for extra in EXTRAS)
-    return dict(re.findall(r'"([\w-]+)(?:\[\w+\])?[>=]=([\d.]+)', base + extras))
+    return dict(reversed(re.findall(r'"([\w-]+)(?:\[\w+\])?[>=]=([\d.]+)', base + extras)))
 
 
 def imported() -> set[str]:

@@ -17,6 +17,8 @@ from dmlm.io.atomic import atomic_path
 from dmlm.models.encoder import ProbabilisticEncoder
 
 OPSET = 18
+OLDEST_TORCH = "2.9"
+"""Older exporters fail at batch normalisation, or fix the batch size."""
 
 
 class ImageSide(nn.Module):
@@ -58,13 +60,17 @@ def export_onnx(encoder: ProbabilisticEncoder, path: str | os.PathLike[str]) -> 
 
     Raises:
         MissingDependencyError: If onnx or onnxscript is not installed.
-        ConfigError: If the graph came out for one batch size only, because a tower of your own asks for it as a number.
+        ConfigError: If torch is older than 2.9, or the graph came out for one batch size only, because a tower of your
+            own asks for it as a number.
     """
     try:
         import onnx
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(error.name or "onnx", "onnx") from error
+    if torch.__version__ < OLDEST_TORCH:
+        msg = f"ONNX export needs torch 2.9 or newer, this is {torch.__version__}; pip install 'dmlm[onnx]'"
+        raise ConfigError(msg)
     side = encoder.image.image_size
     example = torch.zeros(2, 1, side, side, dtype=torch.uint8, device=encoder.device)
     modes = {module: module.training for module in encoder.modules()}
@@ -76,7 +82,7 @@ def export_onnx(encoder: ProbabilisticEncoder, path: str | os.PathLike[str]) -> 
                 (example,),
                 input_names=["images"],
                 output_names=["element_mean", "element_logvar"],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=OPSET,
                 dynamo=True,
                 verbose=False,

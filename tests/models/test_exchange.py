@@ -15,7 +15,7 @@ from conftest import tiny_encoder
 from dmlm.__main__ import main
 from dmlm.errors import CheckpointError, ConfigError
 from dmlm.models import ModelCard, from_hub, from_pretrained, push_to_hub, save_pretrained
-from dmlm.models.onnx_export import export_onnx
+from dmlm.models.onnx_export import OLDEST_TORCH, export_onnx
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part of the installed package
 
@@ -27,6 +27,10 @@ def pictures(encoder, count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+needs_exporter = pytest.mark.skipif(torch.__version__ < OLDEST_TORCH, reason="ONNX export needs torch 2.9")
+
+
+@needs_exporter
 @pytest.mark.parametrize("head", ["mlp", "attn"])
 @pytest.mark.parametrize("tower", ["vit", "cnn"])
 def test_onnx_equals_torch(tower: str, head: str, tmp_path: Path) -> None:
@@ -38,6 +42,7 @@ def test_onnx_equals_torch(tower: str, head: str, tmp_path: Path) -> None:
     assert max(worst) < 1e-4
 
 
+@needs_exporter
 def test_a_tower_that_fixes_the_batch_size_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
     encoder = tiny_encoder()
@@ -52,6 +57,14 @@ def test_a_tower_that_fixes_the_batch_size_is_not_exported(tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_an_older_torch_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("torch.__version__", type(torch.__version__)("2.8.0"))
+    with pytest.raises(ConfigError, match=r"torch 2\.9 or newer, this is 2\.8\.0; pip install"):
+        export_onnx(tiny_encoder(), tmp_path / "encoder.onnx")
+
+
+@needs_exporter
 def test_exporting_leaves_the_encoder_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxscript")
 
