@@ -1,7 +1,8 @@
 """Write ``ablations.md`` beside this file from the tables of ``dmlm reproduce``.
 
 Run from the repository: ``python docs/results/ablation_tables.py OUT``, with the folder that ``dmlm reproduce ablations
---budget trial --seeds 3 --out OUT`` wrote. Rows that were not run are named below their table.
+--budget trial --seeds 3 --out OUT`` wrote; with ``--phantoms`` the folder of ``--budget smoke --seeds 1``, for
+``ablations_phantoms.md``. Rows that were not run are named below their table.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ Below each table, the difference to its default on the same resampled patients w
 seeds the sign is this one.
 """
 
+PHANTOMS = """# Ablations on phantoms
+
+Written by `docs/results/ablation_tables.py --phantoms`; do not edit. Every row is one pre-training of tiny encoders
+from scratch on synthetic films, four epochs, one seed (`dmlm reproduce ablations --budget smoke --seeds 1`;
+[columns](../reproduce.md#ablations)), x 100 but rho; zero-shot AUC with its 95 % interval over patients. One seed of so
+small a model shows what collapses and little else: the interval leaves out the spread over seeds. Real radiographs,
+three seeds: [ablations](ablations.md).
+
+Below each table, the difference to its default on the same resampled patients with its 95 % interval.
+"""
+
 Cells = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -61,16 +73,22 @@ def main() -> None:
     """Gather and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    folder = parser.parse_args().out
-    parts = [HEADER, *(part for name in TABLES if (part := section(folder, name)))]
-    (HERE / "ablations.md").write_text("\n".join(parts), encoding="utf-8")
+    parser.add_argument("--phantoms", action="store_true", help="the folder is one of --budget smoke")
+    options = parser.parse_args()
+    budget, header, file = ("smoke", PHANTOMS, "ablations_phantoms.md")
+    if not options.phantoms:
+        budget, header, file = ("trial", HEADER, "ablations.md")
+    parts = [header, *(part for name in TABLES if (part := section(options.out, name, budget)))]
+    (HERE / file).write_text("\n".join(parts), encoding="utf-8")
 
 
-def section(folder: Path, name: str) -> str:
+def section(folder: Path, name: str, budget: str) -> str:
     """One ablation as Markdown; empty if nothing but its default was run."""
     cells: Cells = {}
     differences: Cells = {}
     title = ""
+    if not (folder / f"{name}.json").exists():
+        return ""
     for table in (f"{name}-more", name):
         found = json.loads((folder / f"{table}.json").read_text(encoding="utf-8"))
         title = found["title"]
@@ -80,7 +98,7 @@ def section(folder: Path, name: str) -> str:
     done = [row for row in rows if cells[row, "Zero-shot AUC"]["value"] is not None]
     if len(done) < 2:
         return ""
-    lines = [f"## {title}\n", f"`dmlm reproduce {name} --budget trial`\n"]
+    lines = [f"## {title}\n", f"`dmlm reproduce {name} --budget {budget}`\n"]
     lines += _table(COLUMNS.values(), [[_named(row, cells), *_values(row, cells)] for row in done])
     compared = [row for row in done if (row, COMPARED[0]) in differences]
     shown = [[row, *(_difference(differences.get((row, column))) for column in COMPARED)] for row in compared]
@@ -101,11 +119,15 @@ def _line(cells: list[str]) -> str:
 
 def _named(row: str, cells: Cells) -> str:
     seeds = cells[row, "Zero-shot AUC"]["seeds"]
-    return row if seeds == 3 else f"{row} ({seeds} seed{'s' * (seeds > 1)})"
+    return row if seeds == 3 or cells[row, "95 % low"]["std"] is None else f"{row} ({seeds} seed{'s' * (seeds > 1)})"
 
 
 def _values(row: str, cells: Cells) -> list[str]:
-    return [_value(cells.get((row, column)), DIGITS.get(column, 1)) for column in COLUMNS]
+    values = [_value(cells.get((row, column)), DIGITS.get(column, 1)) for column in COLUMNS]
+    low, high = (cells.get((row, f"95 % {end}")) for end in ("low", "high"))
+    if low and high and low["value"] is not None and low["std"] is None:  # one seed: its own interval
+        values[0] += f" [{low['value']:.1f}, {high['value']:.1f}]"
+    return values
 
 
 def _value(cell: dict[str, Any] | None, digits: int) -> str:
@@ -117,7 +139,8 @@ def _value(cell: dict[str, Any] | None, digits: int) -> str:
 def _difference(cell: dict[str, Any] | None) -> str:
     if cell is None or cell.get("value") is None:
         return ""
-    return f"{cell['value']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}], {cell['agreeing']}/{cell['seeds']}"
+    agreeing = f", {cell['agreeing']}/{cell['seeds']}" if cell["seeds"] > 1 else ""
+    return f"{cell['value']:+.1f} [{cell['low']:+.1f}, {cell['high']:+.1f}]{agreeing}"
 
 
 if __name__ == "__main__":
