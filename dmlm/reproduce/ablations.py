@@ -73,7 +73,7 @@ def variants() -> dict[str, Variant]:
 
 
 def tables() -> dict[str, dict[str, Any]]:
-    """All tables by key: ``title`` and ``rows``, variant by row."""
+    """All tables by key: ``title``, ``rows`` (variant by row), ``reference`` (a variant; else the default)."""
     found: dict[str, dict[str, Any]] = _data()["tables"]
     return found
 
@@ -103,7 +103,7 @@ def ablation(key: str, scale: Scale) -> Plan:
         for row, values in published(key).items()
     }
     rows = tuple(table["rows"])
-    reference = next(row for row, name in table["rows"].items() if name == _DEFAULT)
+    reference = next(row for row, name in table["rows"].items() if name == table.get("reference", _DEFAULT))
     main = Table(
         key,
         table["title"],

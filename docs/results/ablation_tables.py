@@ -15,6 +15,7 @@ from typing import Any
 HERE = Path(__file__).parent
 TABLES = (
     "objectives",
+    "equal-compute",
     "twin",
     "kl-direction",
     "lambda",
