@@ -49,7 +49,8 @@ HEADER = """# Ablations on real radiographs
 
 Written by `docs/results/ablation_tables.py`; do not edit. Every row is one pre-training of 100 steps of 32 for each of
 three seeds (`dmlm reproduce ablations --budget trial --seeds 3`; [data and sizes](../decisions.md#how-it-is-measured),
-[columns](../reproduce.md#ablations)), mean ± deviation over the seeds, x 100 but rho. What follows from them:
+[columns](../reproduce.md#ablations)), mean ± deviation over the seeds, x 100 but rho; six seeds
+where a row says so. What follows from them:
 [decisions](../decisions.md).
 
 Below each table, the difference to its default on the same resampled patients with its 95 % interval; last, in how many
