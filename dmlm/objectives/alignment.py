@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dmlm.distributions import Gaussian, pairwise_csd, pairwise_wasserstein2, wasserstein2
 from dmlm.errors import ConfigError
-from dmlm.objectives.distributed import gather, world_size
+from dmlm.objectives.distributed import gather, whole, world_size
 from dmlm.objectives.local_alignment import local_distances
 from dmlm.objectives.positives import PairRelations, identity_relations, pair_relations, same_text_relations
 
@@ -70,7 +70,7 @@ class AlignmentLoss(nn.Module):
     @property
     def scale(self) -> Tensor:
         """Current scale, at most ``scale_max``."""
-        return self.log_scale.exp().clamp_max(self.scale_max)
+        return whole(self.log_scale).exp().clamp_max(self.scale_max)
 
     def forward(
         self, image: Gaussian, text: Gaussian, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor
@@ -97,7 +97,7 @@ class AlignmentLoss(nn.Module):
             return _contrast(-self.scale * _pairwise_cosine(image, text), relations)
         if self.kind == "contrastive":
             return _contrast(-self.scale * pairwise_wasserstein2(image, text, owners=owners), relations)
-        logits = -self.scale * pairwise_csd(image, text, owners=owners) + self.shift
+        logits = -self.scale * pairwise_csd(image, text, owners=owners) + whole(self.shift)
         wanted = relations.positive.to(logits.dtype)
         known = (relations.positive | relations.negative).to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")

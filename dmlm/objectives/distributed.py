@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def world_size() -> int:
@@ -44,6 +44,25 @@ class _Gather(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         dist.all_reduce(gradient)
         return gradient[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+def whole(parameter: Tensor) -> Tensor:
+    """Return a parameter as a plain tensor, with gradient; sharded training keeps it as one of DTensor's."""
+    return parameter.full_tensor() if is_sharded(parameter) else parameter  # type: ignore[attr-defined,no-any-return]
+
+
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether a parameter belongs to sharded training."""
+    return hasattr(parameter, "full_tensor")  # isinstance would import torch.distributed.tensor in every process
+
+
+def idle(*modules: nn.Module) -> Tensor | float:
+    """Return 0 with a gradient of 0 for every parameter of modules that take no part in a step.
+
+    DDP waits for every parameter at every step. Sharded parameters need no such thing and cannot be summed here.
+    """
+    waiting = [parameter for module in modules for parameter in module.parameters() if not is_sharded(parameter)]
+    return torch.stack([0.0 * parameter.sum() for parameter in waiting]).sum() if waiting else 0.0
 
 
 def masked_mean(values: Tensor, weight: Tensor) -> Tensor:

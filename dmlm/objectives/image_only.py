@@ -153,7 +153,8 @@ class ImageObjective(nn.Module):
         nobody = torch.zeros(len(images), 0, dtype=torch.bool, device=images.device)
         grid = encoder.image.patch_grid
         predicted = predictor.predict_image(hidden, elements, visible, Gaussian(empty, empty), nobody, grid)
-        return elements, anchor.pixel_loss(predicted.mean, images, hidden, grid) + 0.0 * predicted.logvar.sum()
+        every = torch.ones_like(hidden, dtype=torch.bool)
+        return elements, anchor.pixel_loss(predicted.mean, images, hidden, every, grid) + 0.0 * predicted.logvar.sum()
 
     def _contrast(self, encoder: ProbabilisticEncoder, images: Tensor, second: Tensor) -> tuple[Gaussian, Tensor]:
         if self.slow is None:

@@ -59,8 +59,6 @@ class MaskedPredictionLoss(nn.Module):
         Returns:
             Scalar float32, 0 if nothing is masked.
         """
-        if predicted.mean.shape[1] == 0:
-            return 0.0 * (predicted.mean.float().sum() + predicted.logvar.float().sum())
         return masked_mean(self._distance(predicted, target), valid)
 
     def _distance(self, predicted: Gaussian, target: Gaussian) -> Tensor:

@@ -21,6 +21,7 @@ from dmlm.models.tokens import TokenBatch
 from dmlm.objectives.alignment import AlignmentLoss
 from dmlm.objectives.batch import Encoded, Step, Views
 from dmlm.objectives.config import ObjectiveConfig
+from dmlm.objectives.distributed import idle
 from dmlm.objectives.masked_prediction import MaskedPredictionLoss
 from dmlm.objectives.monitors import spread
 from dmlm.objectives.reconstruction import ReconstructionAnchor
@@ -81,7 +82,7 @@ class PretrainingObjective(nn.Module):
         if masks and masked is not None:
             loss = loss + config.masked_weight * self._masked_loss(encoder, predictor, views, full, masked, parts)
         elif config.masked_weight > 0:  # not yet: the same graph at every step, which DDP counts on
-            loss = loss + self._idle(predictor)
+            loss = loss + idle(predictor, *(() if self.anchor is None else (self.anchor,)))
         if config.masked_weight < 1:
             align = self._align(encoder, image, text, views)
             parts |= {"align": align, "scale": self.alignment.scale}
@@ -155,51 +156,38 @@ class PretrainingObjective(nn.Module):
     ) -> Tensor:
         config, grid = self.config, encoder.image.patch_grid
         valid = views.tokens.valid
-        text_query, text_query_valid = positions_of(views.text_mask)
-        visible, hidden = visible_indices(views.image_mask), visible_indices(~views.image_mask)
+        text_query, text_hidden = positions_of(views.text_mask)
+        query, hidden = positions_of(views.image_mask)
+        visible = visible_indices(views.image_mask)
         with record_function("dmlm: teacher"):
-            target = self._targets(views, full, hidden + 1, text_query)
+            target = self._targets(views, full, query + 1, text_query)
         text_visible = valid & ~views.text_mask
         cross = config.conditioning == "cross_full" and full is not None
         other = full if cross and full is not None else masked
-        loss = masked.image.mean.new_zeros(())
-        if not (text_query.shape[1] and hidden.shape[1]) or (self.anchor is not None and not self._anchors_both):
-            loss = loss + self._idle(predictor)
-        if text_query.shape[1]:
+        with record_function("dmlm: predictor"):
             places = None if cross else visible
-            with record_function("dmlm: predictor"):
-                predicted = predictor.predict_text(
-                    text_query, text_query_valid, masked.text, text_visible, other.image, grid, places
-                )
-            with record_function("dmlm: losses"):
-                parts["kl_text"] = self.masked(predicted, target.text, text_query_valid)
-            loss = loss + config.text_weight * parts["kl_text"]
-            parts["predicted_variance"] = predicted.variance.mean()
-            if self.anchor is not None and config.token_anchor:
-                ids = views.tokens.input_ids.gather(1, text_query)
-                parts["token_anchor"] = self.anchor.token_loss(predicted.mean, ids, text_query_valid)
-                loss = loss + config.token_anchor * parts["token_anchor"]
-        if hidden.shape[1]:
-            text_read = valid if cross else text_visible
-            with record_function("dmlm: predictor"):
-                predicted = predictor.predict_image(hidden, masked.image, visible, other.text, text_read, grid)
-            with record_function("dmlm: losses"):
-                parts["kl_image"] = self.masked(predicted, target.image, torch.ones_like(hidden, dtype=torch.bool))
-            loss = loss + config.image_weight * parts["kl_image"]
-            parts["target_spread"] = spread(target.image.mean.flatten(0, 1))
-            if self.anchor is not None and config.pixel_anchor:
-                parts["pixel_anchor"] = self.anchor.pixel_loss(predicted.mean, views.images, hidden, grid)
-                loss = loss + config.pixel_anchor * parts["pixel_anchor"]
+            text = predictor.predict_text(text_query, text_hidden, masked.text, text_visible, other.image, grid, places)
+            read = valid if cross else text_visible
+            image = predictor.predict_image(query, masked.image, visible, other.text, read, grid)
+        with record_function("dmlm: losses"):
+            parts["kl_text"] = self.masked(text, target.text, text_hidden)
+            parts["kl_image"] = self.masked(image, target.image, hidden)
+        parts["predicted_variance"] = text.variance.mean()
+        targets = target.image.mean.flatten(0, 1)
+        parts["target_spread"] = torch.where(hidden.any(), spread(targets), torch.nan)  # of nothing hidden: no number
+        loss = config.text_weight * parts["kl_text"] + config.image_weight * parts["kl_image"]
+        if self.anchor is None:
+            return loss
+        if config.token_anchor:
+            ids = views.tokens.input_ids.gather(1, text_query)
+            parts["token_anchor"] = self.anchor.token_loss(text.mean, ids, text_hidden)
+            loss = loss + config.token_anchor * parts["token_anchor"]
+        if config.pixel_anchor:
+            parts["pixel_anchor"] = self.anchor.pixel_loss(image.mean, views.images, query, hidden, grid)
+            loss = loss + config.pixel_anchor * parts["pixel_anchor"]
+        if not (config.token_anchor and config.pixel_anchor):
+            loss = loss + idle(self.anchor.pixel if config.token_anchor else self.anchor.token)
         return loss
-
-    @property
-    def _anchors_both(self) -> bool:
-        return bool(self.config.token_anchor and self.config.pixel_anchor)
-
-    def _idle(self, predictor: CrossModalPredictor) -> Tensor:
-        """Return 0 with a gradient of 0 for all that predicts: DDP waits for every parameter at every step."""
-        waiting = [*predictor.parameters(), *(() if self.anchor is None else self.anchor.parameters())]
-        return torch.stack([0.0 * parameter.sum() for parameter in waiting]).sum()
 
     @torch.no_grad()
     def predict_patches(
@@ -251,7 +239,10 @@ class PretrainingObjective(nn.Module):
 
 
 def positions_of(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions of the True entries of each row, padded to the longest row.
+    """Positions of the True entries of each row, padded to the longest row and to at least one.
+
+    At least one, because processes that train together must all do the same, also those whose part of the batch hides
+    nothing (studies without a report).
 
     Args:
         mask: bool ``(B, L)``.
@@ -260,7 +251,7 @@ def positions_of(mask: Tensor) -> tuple[Tensor, Tensor]:
         int64 ``(B, Q)`` positions and bool ``(B, Q)``, False at padding.
     """
     counts = mask.sum(1)
-    width = int(counts.max()) if len(mask) else 0
+    width = max(1, int(counts.max())) if len(mask) else 0
     order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
     return order, torch.arange(width, device=mask.device)[None] < counts[:, None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,13 +33,16 @@ class ReconstructionAnchor(nn.Module):
         logits = self.token(predicted).float()
         return masked_mean(F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none"), valid.flatten())
 
-    def pixel_loss(self, predicted: Tensor, images: Tensor, query: Tensor, grid: tuple[int, int]) -> Tensor:
+    def pixel_loss(
+        self, predicted: Tensor, images: Tensor, query: Tensor, valid: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
         """Mean squared error of masked patches, each normalised by its own mean and variance (as MAE does).
 
         Args:
             predicted: Means, ``(B, Q, D)``.
             images: uint8 ``(B, 1, H, W)``.
             query: int64 ``(B, Q)`` patch positions.
+            valid: bool ``(B, Q)``.
             grid: Rows and columns of patches; they divide ``H`` and ``W``.
         """
         height, width = images.shape[-2] // grid[0], images.shape[-1] // grid[1]
@@ -48,4 +50,4 @@ class ReconstructionAnchor(nn.Module):
         wanted = patches.gather(1, query.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
         wanted = (wanted - wanted.mean(-1, keepdim=True)) / (wanted.var(-1, keepdim=True) + 1e-6).sqrt()
         error = (self.pixel(predicted).float() - wanted).square().mean(-1)
-        return masked_mean(error, torch.ones_like(error, dtype=torch.bool))
+        return masked_mean(error, valid)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 from torch.profiler import record_function
 
@@ -23,17 +22,22 @@ from dmlm.objectives.chunks import InChunks
 from dmlm.objectives.distributed import mean_over_processes
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
+from dmlm.tasks.batch_checks import check_batches
 from dmlm.tasks.optim import OptimConfig, configure
+from dmlm.tasks.sharding import Shardable, shard
 from dmlm.tasks.statements import draw_statements, text_key
 from dmlm.tasks.zero_shot import ZeroShotTask
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 logger = logging.getLogger(__name__)
 
 CompilePart = Literal["nothing", "losses", "all"]
 
 
-class DMLMPretrainModule(ZeroShotTask):
+class DMLMPretrainModule(Shardable, ZeroShotTask):
     """Pre-train a probabilistic encoder on images and structured reports (paper, sections 3.2 to 3.4).
 
     Validation and test are zero-shot classification. Views of the texts and masks are a function of ``seed``, epoch,
@@ -122,6 +126,7 @@ class DMLMPretrainModule(ZeroShotTask):
 
     def on_test_start(self) -> None:
         """Say so if what is tested has never been trained by masked prediction."""
+        super().on_test_start()
         if self._resumed and not self._saw_masks and self.objective.config.masked_weight > 0:
             logger.warning(
                 "these weights are from before masked prediction joined in (objective.masked_start %g): what is tested "
@@ -129,14 +134,36 @@ class DMLMPretrainModule(ZeroShotTask):
                 self.objective.config.masked_start,
             )
 
+    def shard_parts(self, mesh: DeviceMesh) -> None:
+        """Shard encoder, teacher, predictor and anchors (see :class:`dmlm.tasks.sharding.Shardable`).
+
+        Raises:
+            ConfigError: If an option cannot be had with it.
+        """
+        for option, wrong in (("chunk_size", self.chunk_size is not None), ("compile", self.compile_part != "nothing")):
+            if wrong:  # chunks: processes have different numbers of texts and would wait for each other
+                msg = f"model.{option} does not go with sharded training: leave it out, or train with DDP"
+                raise ConfigError(msg)
+        self._center_new(resumes=self.trainer.ckpt_path is not None)  # sharded weights cannot be changed in place
+        predictor: Any = self.predictor  # a pre-training has one
+        shard(self.encoder, predictor, self.objective, mesh)
+
+    def _center_new(self, *, resumes: bool) -> None:
+        """Centre the statements of a run that is new, once."""
+        if self.center_statements and not resumes:
+            center_statements(self.encoder, self.views.knowledge)
+            self.objective.teacher.copy_from(self.encoder)
+
     def on_fit_start(self) -> None:
         """Centre the statements of a new run, check how batches are put together, switch to training, compile."""
         # not in setup(): a resumed module has neither weights nor tokenizer there
-        if self.center_statements and not self._resumed:
-            center_statements(self.encoder, self.views.knowledge)
-            self.objective.teacher.copy_from(self.encoder)
+        if not self.is_sharded:
+            self._center_new(resumes=self._resumed)
         super().on_fit_start()
-        self._check_batches()
+        accumulated = 1 if self._trainer is None else self.trainer.accumulate_grad_batches
+        config = self.objective.config
+        contrasts = config.masked_weight < 1 and config.alignment != "attract"
+        check_batches(self.encoder, self.chunk_size, accumulated, contrasts=contrasts)
         if self.compile_part != "nothing":
             self.objective.masked.compile(dynamic=True)
         if self.compile_part == "all":
@@ -144,27 +171,6 @@ class DMLMPretrainModule(ZeroShotTask):
             for encoder in (self.encoder, *(() if teacher is None else (teacher,))):
                 encoder.image.compile()
                 encoder.text.compile(dynamic=True)
-
-    def _check_batches(self) -> None:
-        """Say what accumulating gradients means, and refuse chunks that would not be exact.
-
-        Raises:
-            ConfigError: If batches are cut into chunks although batch normalisation looks across the batch.
-        """
-        looks_across = any(isinstance(part, _BatchNorm) and part.training for part in self.encoder.modules())
-        if self.chunk_size is not None and looks_across:
-            msg = (
-                "model.chunk_size needs an encoder whose rows do not depend on each other, but this one has batch "
-                "normalisation: set model.encoder.image.freeze_norm true, or model.chunk_size null"
-            )
-            raise ConfigError(msg)
-        batches = 1 if self._trainer is None else self.trainer.accumulate_grad_batches
-        if batches > 1 and self.objective.config.masked_weight < 1 and self.objective.config.alignment != "attract":
-            logger.warning(
-                "trainer.accumulate_grad_batches=%d: every image is compared with the texts of its own small batch "
-                "only; for the gradient of the large batch set data.batch_size to it and model.chunk_size to what fits",
-                batches,
-            )
 
     @property
     def zero_shot_scale(self) -> float:
@@ -203,7 +209,8 @@ class DMLMPretrainModule(ZeroShotTask):
 
     def _watch(self, values: dict[str, torch.Tensor], batch_size: int) -> None:
         """Log means over all processes, and look for collapse: all processes must come to the same conclusion."""
-        everywhere = mean_over_processes(values)
+        means = mean_over_processes(values)
+        everywhere = {name: value for name, value in means.items() if name == "loss" or not value.isnan()}
         parts = {f"train_{name}": value for name, value in everywhere.items()}
         counts = self.image_masker.take_counts()
         images = max(counts.pop("images", 0), 1)

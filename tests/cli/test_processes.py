@@ -1,4 +1,4 @@
-"""`dmlm fit` on two processes is `dmlm fit` on one, and a run that was killed on two goes on with one."""
+"""`dmlm fit` on two processes, sharded or not, is `dmlm fit` on one; a run that was killed on two goes on with one."""
 
 from __future__ import annotations
 
@@ -31,11 +31,21 @@ FLAGS = {
 }
 
 
+SHARDED = """
+accelerator: cpu
+devices: 2
+strategy:
+  class_path: lightning.pytorch.strategies.ModelParallelStrategy
+  init_args: {data_parallel_size: 2, tensor_parallel_size: 1, save_distributed_checkpoint: false}
+"""
+
+
 def command(name: str, processes: int, *more: str) -> list[str]:
     flags = {**FLAGS, "trainer.logger.name": name, "trainer.devices": processes, "data.batch_size": 8 // processes}
-    flags["trainer.strategy"] = "auto" if processes == 1 else "ddp"
+    if "--trainer" not in more:
+        flags["trainer.strategy"] = "auto" if processes == 1 else "ddp"
     options = [part for key, value in flags.items() for part in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "dmlm", "fit", "--config", str(ROOT / "cli.yaml"), *options, *more]
+    return [sys.executable, "-m", "dmlm", "fit", "--config", str(ROOT / "cli.yaml"), *more, *options]
 
 
 def run(folder: Path, name: str, processes: int, *more: str) -> Path:
@@ -85,11 +95,30 @@ def test_two_processes_train_and_test_as_one(one: Path) -> None:
     check(run(one.parents[1], "two", 2), one)
 
 
+@pytest.fixture
+def sharded(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "sharded.yaml").write_text(SHARDED)
+    return "--trainer", str(tmp_path / "sharded.yaml")
+
+
+def test_two_sharded_processes_train_and_test_as_one(one: Path, sharded: tuple[str, str]) -> None:
+    """Also before masked prediction joins in, when the predictor takes no part; tested are the best epoch's weights."""
+    check(run(one.parents[1], "shards", 2, *sharded), one)
+
+
 def test_a_run_that_was_killed_on_two_processes_goes_on_with_one(one: Path) -> None:
+    killed_goes_on_with_one(one, "killed")
+
+
+def test_a_run_that_was_killed_on_shards_goes_on_with_one(one: Path, sharded: tuple[str, str]) -> None:
+    killed_goes_on_with_one(one, "killed_shards", *sharded)
+
+
+def killed_goes_on_with_one(one: Path, name: str, *more: str) -> None:
     folder = one.parents[1]
-    last = folder / "killed" / "version_0" / "checkpoints" / "last.ckpt"
+    last = folder / name / "version_0" / "checkpoints" / "last.ckpt"
     process = subprocess.Popen(
-        command("killed", 2),
+        command(name, 2, *more),
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -104,7 +133,7 @@ def test_a_run_that_was_killed_on_two_processes_goes_on_with_one(one: Path) -> N
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     # where it was killed is a matter of time; what it left is a checkpoint of a whole epoch
-    check(run(folder, "resumed", 1, "--ckpt", str(last)), one, since=steps_done(last))
+    check(run(folder, f"resumed_{name}", 1, "--ckpt", str(last)), one, since=steps_done(last))
 
 
 def steps_done(checkpoint: Path) -> int:
