@@ -22,6 +22,7 @@ from dmlm.cli.hardware import check_hardware
 from dmlm.cli.parser import DMLMArgumentParser, check_sections, own_error, root_error
 from dmlm.cli.profiling import StepProfiler
 from dmlm.cli.saving import RunRecord
+from dmlm.cli.shards import check_shards
 from dmlm.datamodules.base import ChestXrayDataModule
 from dmlm.errors import ConfigError, DMLMError
 from dmlm.tasks.base import TaskModule
@@ -52,6 +53,7 @@ class DMLMCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         self.lender: CheckpointSource | None = None
+        self.resumed: CheckpointSource | None = None
         self.ckpt_path: str | None = None
         super().__init__(
             TaskModule,
@@ -121,6 +123,7 @@ class DMLMCLI(LightningCLI):
         task = class_of(asked["model.class_path"])
         if task is source.task_class:
             self.ckpt_path = source.path
+            self.resumed = source if line.verb == "fit" else None
             return line.argv(first=low, last=[source.model()])
         wanted = source.check_gives_encoder(task, line.verb)
         self.lender = source
@@ -158,7 +161,9 @@ class DMLMCLI(LightningCLI):
             raise ConfigError(msg) from error
 
     def after_instantiate_classes(self) -> None:
-        """Write checkpoints atomically, carry the best ones along, load the encoder of a checkpoint of another task."""
+        """Check shards, write checkpoints atomically, carry the best along, load the encoder of another task."""
+        check_shards(self.trainer.strategy, self.model, self.resumed)
+        self.resumed = None  # lets the file go
         save_atomically(self.trainer)
         self.trainer.callbacks.append(CarryBest())  # type: ignore[attr-defined] # Trainer sets it, its stub does not say so
         if self.lender is not None:

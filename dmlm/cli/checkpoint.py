@@ -36,6 +36,7 @@ class CheckpointSource:
     def __init__(self, path: str) -> None:
         checkpoint = read_checkpoint(path)
         self.path = path
+        self.sharded = bool(checkpoint.get("dmlm", {}).get("sharded"))
         self.task_class = recorded_class(checkpoint, path)
         self._model = _section(checkpoint.get("hyper_parameters"))
         self._data = _section(checkpoint.get("datamodule_hyper_parameters"))

@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from dmlm.errors import ConfigError
 from dmlm.reports.knowledge import load_knowledge
 from dmlm.reports.prompts import render_statement
 from dmlm.reports.schema import EXISTENCES, Observation
 
 if TYPE_CHECKING:
     from dmlm.models.encoder import ProbabilisticEncoder
+
+
+def can_tokenize(encoder: ProbabilisticEncoder) -> bool:
+    """Whether the encoder has a tokenizer; one that waits for the weights of a checkpoint has none yet."""
+    try:
+        encoder.tokenize(["a"])
+    except ConfigError:
+        return False
+    return True
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch.profiler import record_function
 
 from dmlm.errors import ConfigError
 from dmlm.masking import ImageMasker, MaskContext, RandomMask, TextMasker, text_patch_similarity
-from dmlm.models.centering import center_statements
+from dmlm.models.centering import can_tokenize, center_statements
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.zero_shot import Distance
@@ -144,7 +144,8 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
             if wrong:  # chunks: processes have different numbers of texts and would wait for each other
                 msg = f"model.{option} does not go with sharded training: leave it out, or train with DDP"
                 raise ConfigError(msg)
-        self._center_new(resumes=self.trainer.ckpt_path is not None)  # sharded weights cannot be changed in place
+        # sharded weights cannot be changed in place; a run that resumes has no tokenizer yet, and is centred already
+        self._center_new(resumes=not can_tokenize(self.encoder))
         predictor: Any = self.predictor  # a pre-training has one
         shard(self.encoder, predictor, self.objective, mesh)
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.objectives import PretrainingObjective
+from dmlm.objectives.distributed import is_sharded
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -39,6 +40,28 @@ class Shardable(LightningModule, ABC):
         if self.device_mesh is not None and not self.is_sharded:
             self.shard_parts(self.device_mesh["data_parallel"])
             self.is_sharded = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note whether shards wrote it (they cannot go on with an optimiser of others), and keep what is no weight."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["dmlm"]["sharded"] = self.is_sharded
+        if self.is_sharded:  # the tokenizer: torch hands shards nothing but weights and buffers
+            checkpoint["dmlm"]["extra_state"] = {name: part.get_extra_state() for name, part in _with_extra(self)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what is no weight."""
+        super().on_load_checkpoint(checkpoint)
+        kept = checkpoint.get("dmlm", {}).get("extra_state", {})
+        for name, part in _with_extra(self) if self.is_sharded else ():
+            if name in kept:
+                part.set_extra_state(kept[name])
+
+    def on_train_start(self) -> None:
+        """Put what a resumed optimiser remembers into the order in memory of the weights."""
+        super().on_train_start()
+        optimizers = self.optimizers(use_pl_optimizer=False)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            match_layout(optimizer)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Give a gradient of 0 to what took no part in the step, as DDP has it (see ``distributed.idle``)."""
@@ -102,6 +125,29 @@ def fill_gradients(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+
+
+def match_layout(optimizer: Optimizer) -> None:
+    """Lay the moments of an optimiser out in memory as their parameters are.
+
+    Shards are saved with rows innermost; convolutions have channels there. torch loads moments as they were saved, and
+    its fused AdamW on the CPU goes through weights and moments side by side as they lie, without a look at the order.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            fits = isinstance(value, Tensor) and value.shape == parameter.shape
+            if fits and _local(value).stride() != _local(parameter).stride():
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _with_extra(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Parts with a state beside weights and buffers."""
+    known = nn.Module.get_extra_state
+    return ((name, part) for name, part in module.named_modules() if type(part).get_extra_state is not known)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined,no-any-return]
 
 
 def make_whole(module: nn.Module) -> None:

@@ -107,18 +107,34 @@ def test_two_sharded_processes_train_and_test_as_one(one: Path, sharded: tuple[s
 
 
 def test_a_run_that_was_killed_on_two_processes_goes_on_with_one(one: Path) -> None:
-    killed_goes_on_with_one(one, "killed")
+    killed_goes_on(one, "killed", 2, 1)
 
 
 def test_a_run_that_was_killed_on_shards_goes_on_with_one(one: Path, sharded: tuple[str, str]) -> None:
-    killed_goes_on_with_one(one, "killed_shards", *sharded)
+    killed_goes_on(one, "killed_shards", 2, 1, sharded)
 
 
-def killed_goes_on_with_one(one: Path, name: str, *more: str) -> None:
+def test_a_run_that_was_killed_on_shards_goes_on_with_shards(one: Path, sharded: tuple[str, str]) -> None:
+    killed_goes_on(one, "killed_twice", 2, 2, sharded, sharded)
+
+
+def test_shards_refuse_a_run_that_was_not_sharded(one: Path, sharded: tuple[str, str]) -> None:
+    more = ("--ckpt", str(one / "checkpoints" / "last.ckpt"))
+    done = subprocess.run(
+        command("refused", 2, *sharded, *more), cwd=one.parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "last.ckpt was not written by sharded training" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def killed_goes_on(
+    one: Path, name: str, before: int, after: int, how: tuple[str, ...] = (), then: tuple[str, ...] = ()
+) -> None:
     folder = one.parents[1]
     last = folder / name / "version_0" / "checkpoints" / "last.ckpt"
     process = subprocess.Popen(
-        command(name, 2, *more),
+        command(name, before, *how),
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -133,7 +149,7 @@ def killed_goes_on_with_one(one: Path, name: str, *more: str) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     # where it was killed is a matter of time; what it left is a checkpoint of a whole epoch
-    check(run(folder, f"resumed_{name}", 1, "--ckpt", str(last)), one, since=steps_done(last))
+    check(run(folder, f"resumed_{name}", after, *then, "--ckpt", str(last)), one, since=steps_done(last))
 
 
 def steps_done(checkpoint: Path) -> int:

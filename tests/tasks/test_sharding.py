@@ -12,13 +12,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from conftest import example_views, tiny_encoder, tiny_predictor
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
 from dmlm.errors import ConfigError
 from dmlm.objectives import ObjectiveConfig, PretrainingObjective
 from dmlm.objectives.distributed import whole
-from dmlm.tasks import DMLMPretrainModule
-from dmlm.tasks.sharding import fill_gradients, make_sharded, make_whole, shard
+from dmlm.tasks import DMLMPretrainModule, ZeroShotModule
+from dmlm.tasks.sharding import fill_gradients, make_sharded, make_whole, match_layout, shard
 
 BATCH, WORLD = 8, 2
 ROWS = ("images", "image_mask", "text_mask", "report_facts", "text_facts", "text_keys")
@@ -99,6 +100,27 @@ def test_shards_train_as_one_process(name: str, shards: dict[str, dict[str, Tens
     assert given.keys() == wanted.keys()
     for key, value in wanted.items():
         torch.testing.assert_close(given[key], value, atol=2e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_only_pre_training_is_sharded() -> None:
+    from dmlm.cli.shards import check_shards
+
+    check_shards(ModelParallelStrategy(), DMLMPretrainModule(tiny_encoder(), tiny_predictor()), None)
+    with pytest.raises(ConfigError, match="ZeroShotModule cannot be sharded"):
+        check_shards(ModelParallelStrategy(), ZeroShotModule(tiny_encoder()), None)
+
+
+def test_moments_take_the_layout_of_their_weights() -> None:
+    weight = nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last))
+    optimizer = torch.optim.AdamW([weight])
+    weight.grad = torch.randn_like(weight)
+    optimizer.step()
+    moment = optimizer.state[weight]["exp_avg"].clone()
+    optimizer.state[weight]["exp_avg"] = moment.contiguous()
+    match_layout(optimizer)
+    after = optimizer.state[weight]["exp_avg"]
+    assert after.stride() == weight.stride() != moment.contiguous().stride()
+    assert torch.equal(after, moment)
 
 
 @pytest.mark.parametrize("option", [{"chunk_size": 2}, {"compile": "losses"}])
