@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import skip_without_shards
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,7 @@ def test_two_processes_train_and_test_as_one(one: Path) -> None:
 
 @pytest.fixture
 def sharded(tmp_path: Path) -> tuple[str, str]:
+    skip_without_shards()
     (tmp_path / "sharded.yaml").write_text(SHARDED)
     return "--trainer", str(tmp_path / "sharded.yaml")
 

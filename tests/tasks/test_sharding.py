@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from conftest import example_views, tiny_encoder, tiny_predictor
+from conftest import example_views, skip_without_shards, tiny_encoder, tiny_predictor
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
@@ -85,6 +85,7 @@ def worker(rank: int, port: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    skip_without_shards()
     folder = tmp_path_factory.mktemp("shards")
     with socket.socket() as connection:
         connection.bind(("127.0.0.1", 0))
