@@ -90,7 +90,7 @@ def test_fit_writes_where_the_time_goes(tmp_path, monkeypatch):
     for name in (*expected.split(", "), "teacher update", "clip gradients", "between steps"):
         assert name in rows, name
     assert abs(sum(float(row[3]) for row in rows.values()) - 100.0) < 1.0
-    assert float(rows["predictor"][4]) == 2.0  # both directions
+    assert float(rows["predictor"][4]) == 1.0  # both directions are one region
     assert "aten::" in text
     trace = json.loads((tmp_path / "run" / "profile_trace.json").read_text())
     names = {event.get("name") for event in trace["traceEvents"]}
