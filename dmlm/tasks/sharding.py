@@ -70,24 +70,28 @@ class Shardable(LightningModule, ABC):
             fill_gradients(self)
 
     def on_validation_start(self) -> None:
-        """Make the weights whole."""
+        """Make the weights whole, if they are sharded."""
         super().on_validation_start()
-        make_whole(self)
+        if self.is_sharded:
+            make_whole(self)
 
     def on_validation_end(self) -> None:
         """Shard them again."""
         super().on_validation_end()
-        make_sharded(self)
+        if self.is_sharded:
+            make_sharded(self)
 
     def on_test_start(self) -> None:
-        """Make the weights whole."""
+        """Make the weights whole, if they are sharded."""
         super().on_test_start()
-        make_whole(self)
+        if self.is_sharded:
+            make_whole(self)
 
     def on_predict_start(self) -> None:
-        """Make the weights whole."""
+        """Make the weights whole, if they are sharded."""
         super().on_predict_start()
-        make_whole(self)
+        if self.is_sharded:
+            make_whole(self)
 
 
 def shard(
@@ -109,9 +113,9 @@ def shard(
     for tensor in _tensors(encoder, predictor, objective):
         tensor.data = tensor.data.contiguous()  # FSDP2 takes no other layout, and convolutions may have one
         dist.broadcast(tensor.data, 0)  # as DDP does: all start with the first process's
-    for tower_pair in (encoder, objective.teacher.encoder):
-        if tower_pair is not None:
-            _shard_encoder(tower_pair, mesh)
+    for towers in (encoder, objective.teacher.encoder):
+        if towers is not None:
+            _shard_encoder(towers, mesh)
     _unit(predictor, mesh, "predict_text", "predict_image")
     if objective.anchor is not None:
         _unit(objective.anchor.token, mesh)
