@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dmlm.errors import CheckpointError
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.objectives import PretrainingObjective
@@ -49,9 +50,18 @@ class Shardable(LightningModule, ABC):
             checkpoint["dmlm"]["extra_state"] = {name: part.get_extra_state() for name, part in _with_extra(self)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what is no weight."""
+        """Take over what is no weight.
+
+        Raises:
+            CheckpointError: If shards would go on with the optimiser of a run that was not sharded: Lightning numbers
+                its moments otherwise, and would give them to the wrong weights.
+        """
         super().on_load_checkpoint(checkpoint)
-        kept = checkpoint.get("dmlm", {}).get("extra_state", {})
+        stamp = checkpoint.get("dmlm", {})
+        if self.is_sharded and self.trainer.state.fn == "fit" and not stamp.get("sharded"):
+            msg = "the checkpoint was not written by sharded training, which cannot go on with its optimiser: use DDP"
+            raise CheckpointError(msg)
+        kept = stamp.get("extra_state", {})
         for name, part in _with_extra(self) if self.is_sharded else ():
             if name in kept:
                 part.set_extra_state(kept[name])

@@ -15,7 +15,7 @@ from conftest import example_views, skip_without_shards, tiny_encoder, tiny_pred
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
-from dmlm.errors import ConfigError
+from dmlm.errors import CheckpointError, ConfigError
 from dmlm.objectives import ObjectiveConfig, PretrainingObjective
 from dmlm.objectives.distributed import whole
 from dmlm.tasks import DMLMPretrainModule, ZeroShotModule
@@ -109,6 +109,25 @@ def test_only_pre_training_is_sharded() -> None:
     check_shards(ModelParallelStrategy(), DMLMPretrainModule(tiny_encoder(), tiny_predictor()), None)
     with pytest.raises(ConfigError, match="ZeroShotModule cannot be sharded"):
         check_shards(ModelParallelStrategy(), ZeroShotModule(tiny_encoder()), None)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "verb", "refused"), [({}, "fit", True), ({"sharded": True}, "fit", False), ({}, "test", False)]
+)
+def test_shards_go_on_with_shards_only(stamp: dict, verb: str, refused: bool) -> None:
+    module = DMLMPretrainModule(tiny_encoder(), tiny_predictor())
+    checkpoint: dict = {}
+    module.on_save_checkpoint(checkpoint)
+    assert checkpoint["dmlm"].pop("sharded") is False
+    checkpoint["dmlm"] |= stamp
+    module.is_sharded = True
+    module._trainer = SimpleNamespace(state=SimpleNamespace(fn=verb))
+    if refused:
+        with pytest.raises(CheckpointError, match="not written by sharded training"):
+            module.on_load_checkpoint(checkpoint)
+    else:
+        module.on_load_checkpoint(checkpoint)
+        assert module._resumed
 
 
 def test_moments_take_the_layout_of_their_weights() -> None:
