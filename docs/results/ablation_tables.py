@@ -22,6 +22,7 @@ TABLES = (
     "table6",
     "table7",
     "atlas",
+    "atlas-long",
     "positives",
     "targets",
     "alignment",

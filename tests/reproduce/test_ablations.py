@@ -41,7 +41,9 @@ DECISIONS = {
     "positives",
     "twin",
     "atlas",
+    "atlas-long",
 }
+REFERENCES = {"equal-compute": "contrast-quad", "atlas-long": "lambda-80-long"}
 
 
 def test_every_decision_has_a_table_and_every_variant_a_row() -> None:
@@ -129,8 +131,7 @@ def test_paper_says_that_it_has_no_masks(tmp_path) -> None:
 def test_every_table_compares_with_the_default_or_what_it_names() -> None:
     for key, table in tables().items():
         for made in ablation(key, Scale("smoke")).tables:
-            expected = "contrast-quad" if key == "equal-compute" else "default"
-            assert table["rows"][made.reference] == expected
+            assert table["rows"][made.reference] == REFERENCES.get(key, "default")
             assert set(made.referred) <= set(made.columns)
 
 
