@@ -10,10 +10,8 @@ import numpy as np
 
 from dmlm.datasets.covidx_lists import LABELS, Row, parse_line, read_list, vocabulary_of
 from dmlm.datasets.image_index import MissingImages, index_images, settle_missing, subfolders
-from dmlm.datasets.splits import check_leaks
-from dmlm.datasets.splits_published import Places, by_ratios, with_val
+from dmlm.datasets.splits_published import by_ratios, with_val
 from dmlm.datasets.table import StudyTable
-from dmlm.datasets.table_splits import SplitPlan
 from dmlm.datasets.text_lines import read_lines
 from dmlm.errors import ConfigError, DatasetNotFoundError
 
@@ -169,15 +167,7 @@ def _chosen(place: Path, version: str | None) -> dict[str, Path]:
     return chosen
 
 
-def _official(table: StudyTable, plan: SplitPlan) -> Places:
-    """The lists; where there is no ``val.txt``, validation is drawn by patient from the training list."""
-    if not plan.allow_leaks and table.splits is not None:
-        rows = zip(map(str, table.patient_ids), map(str, table.splits), strict=True)
-        check_leaks(str(table.root), [(patient, part, line) for line, (patient, part) in enumerate(rows, start=1)])
-    return with_val(table, plan)
-
-
 NAMED_SPLITS: Final = {
-    "official": _official,
+    "official": with_val,
     "paper": lambda table, plan: by_ratios(table, plan, (0.7, 0.2, 0.1)),
 }

@@ -68,7 +68,7 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
     Raises:
         DatasetNotFoundError: If there is no such file.
         DatasetFormatError: If a column is missing, rows cannot be used (all reasons in one line, with line numbers),
-            no row is left, or a patient is in two splits.
+            no row is left, or a patient or an image is in two splits.
     """
     form = ManifestFormat() if form is None else form
     path = Path(path)
@@ -102,6 +102,8 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
         rows = _with_drawn_splits(path, rows, form)
     elif not form.allow_leaks:
         check_leaks(str(path), ((row.patient_id, row.split, row.line) for row in rows))
+    if not form.allow_leaks:  # one file under two patients; without a column of patients every row has its own
+        check_leaks(str(path), ((row.image, row.split, row.line) for row in rows), "image")
     mask_names = tuple(form.mask_names or form.mask_columns)
     return Manifest(path, names, tuple(rows), mask_names, marks_unseen=columns["unseen_column"] is not None)
 

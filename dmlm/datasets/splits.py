@@ -95,26 +95,27 @@ def read_splits(path: str | os.PathLike[str]) -> dict[str, Split]:
     return assignment
 
 
-def check_leaks(source: str, rows: Iterable[tuple[str, str, int]]) -> None:
-    """Refuse splits that share a patient.
+def check_leaks(source: str, rows: Iterable[tuple[str, str, int]], kind: str = "patient") -> None:
+    """Refuse splits that share a patient, or an image.
 
     Args:
         source: Name of the file, for the message.
-        rows: ``(patient, split, line)`` of each row.
+        rows: ``(name, split, line)`` of each row.
+        kind: What the names are.
 
     Raises:
-        DatasetFormatError: If a patient is in two splits; the first one is named.
+        DatasetFormatError: If a name is in two splits; the first one is named.
     """
     seen: dict[str, tuple[str, int]] = {}
     leaking: dict[str, str] = {}
-    for patient, split, line in rows:
-        old_split, old_line = seen.setdefault(patient, (split, line))
-        if split != old_split and patient not in leaking:
-            leaking[patient] = f"'{patient}' is in '{old_split}' (line {old_line}) and in '{split}' (line {line})"
+    for name, split, line in rows:
+        old_split, old_line = seen.setdefault(name, (split, line))
+        if split != old_split and name not in leaking:
+            leaking[name] = f"'{name}' is in '{old_split}' (line {old_line}) and in '{split}' (line {line})"
     if leaking:
-        others = f", and {len(leaking) - 1} more patients in two splits" if len(leaking) > 1 else ""
+        others = f", and {len(leaking) - 1} more {kind}s in two splits" if len(leaking) > 1 else ""
         msg = (
-            f"{source}: patient {next(iter(leaking.values()))}{others}; results would be too good: split by patient "
+            f"{source}: {kind} {next(iter(leaking.values()))}{others}; results would be too good: split by patient "
             "(split_column: null draws such splits), or set allow_leaks"
         )
         raise DatasetFormatError(msg)

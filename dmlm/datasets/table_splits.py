@@ -44,9 +44,16 @@ def assign_splits(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtyp
     ``(table, plan)`` that returns such an array.
 
     Raises:
-        ConfigError: If there is no such split, or it leaks and ``allow_leaks`` is off.
+        ConfigError: If there is no such split, or it leaks (a patient is in two parts) and ``allow_leaks`` is off.
         DatasetFormatError: If the recorded split does not know a patient of the table.
     """
+    places = _assigned(table, plan)
+    if not plan.allow_leaks:
+        _refuse_leaks(table, places, plan)
+    return places
+
+
+def _assigned(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtype[np.str_]]:
     named = _named(table)
     if plan.name in named:
         return _column(named[plan.name](table, plan))
@@ -63,6 +70,24 @@ def assign_splits(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtyp
     hint = nearest(plan.name, known) or f"; known are {', '.join(known)}"
     msg = f"'{table.name}' has no split '{plan.name}'{hint}"
     raise ConfigError(msg)
+
+
+def _refuse_leaks(table: StudyTable, places: np.ndarray[Any, np.dtype[np.str_]], plan: SplitPlan) -> None:
+    """Whoever made the split, ourselves included: a patient in two parts is refused."""
+    seen: dict[str, str] = {}
+    leaking: dict[str, str] = {}
+    for patient, part in zip(map(str, table.patient_ids), places.tolist(), strict=True):
+        if part and seen.setdefault(patient, part) != part:
+            leaking.setdefault(patient, f"'{patient}' is in '{seen[patient]}' and in '{part}'")
+    if leaking:
+        others = f", and {len(leaking) - 1:,} more patients are in two parts" if len(leaking) > 1 else ""
+        source = plan.file if plan.name not in ("official", "ratios") and plan.file is not None else table.root
+        first = next(iter(leaking.values()))
+        msg = (
+            f"{source}: the split '{plan.name}' of '{table.name}' leaks: patient {first}{others}; use split: ratios, "
+            "or set allow_leaks to compare with results that were had in this way"
+        )
+        raise ConfigError(msg)
 
 
 def _from_file(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtype[np.str_]]:

@@ -252,6 +252,12 @@ def test_leaking_patient_is_named(tmp_path):
     assert len(read_manifest(path, form).rows) == 5
 
 
+def test_an_image_in_two_splits_is_named_however_it_is_written(tmp_path):
+    path = write_csv(tmp_path, HEADER, broken(HEADER[0], f"./{ROWS[0][0]}", 4))
+    with pytest.raises(DatasetFormatError, match=r"image '.*' is in 'train' \(line 2\) and in 'val' \(line 5\)"):
+        read_manifest(path, NUMERIC)
+
+
 def table_without_splits(folder, patients=20):
     rows = [[f"img/{n}.png", "text", f"p{n % patients}"] for n in range(2 * patients)]
     return write_csv(folder, ["path", "text", "patient_id"], rows)

@@ -8,6 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from dmlm.datasets import nih, rsna, siim
 from dmlm.datasets.boxes import Box
+from dmlm.datasets.splits_manifest import write_manifest
 from dmlm.datasets.splits_published import check_sizes, random_split, stratified_split, with_val
 from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_splits import SplitPlan, assign_splits
@@ -169,6 +170,24 @@ def test_lists_that_leak_are_refused_and_test_wins_where_allowed(tmp_path):
         assign_splits(table, SplitPlan("lovt", file=folder))
     places = assign_splits(table, SplitPlan("lovt", file=folder, allow_leaks=True))
     assert places.tolist() == ["test", "train", "val", "test"]
+
+
+@pytest.mark.parametrize("name", ["official", "chexnet", "file"])
+def test_a_patient_in_two_parts_is_refused_whoever_made_the_split(tmp_path, name):
+    ids = ["1_000", "1_001", "2_000", "3_000"]
+    parts = ["train", "test", "val", "test"]
+    table = make_table(
+        "nih", ids, [0] * 4, tmp_path, splits=parts, patients=["1", "1", "2", "3"], names=nih.LABEL_NAMES
+    )
+    file = None
+    if name == "chexnet":
+        file = write_lists(tmp_path / "lists", ids[:1], ids[2:3], [ids[1], ids[3]])
+    elif name == "file":
+        file = str(tmp_path / "split.json")
+        write_manifest(tmp_path / "split.json", table, np.asarray(parts))
+    with pytest.raises(ConfigError, match="leaks: patient '1' is in 'train' and in 'test'; use split: ratios"):
+        assign_splits(table, SplitPlan(name, file=file))
+    assert assign_splits(table, SplitPlan(name, file=file, allow_leaks=True)).tolist() == parts
 
 
 def test_lists_that_are_missing_or_of_another_data_set(tmp_path):
