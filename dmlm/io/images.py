@@ -57,19 +57,21 @@ def read_grey(path: str | os.PathLike[str], min_size: int | None = None) -> NDAr
     if looks_like_dicom(Path(path)):
         return np.ascontiguousarray(read_dicom(path, MAX_PIXELS, min_size))
     with _opened(path) as image:
-        turn = _TURNS.get(_orientation(image))
         if image.format == "JPEG" and image.mode in ("L", "RGB"):
             grey = decode_jpeg(Path(path).read_bytes(), min_size)
         else:
             if image.format == "JPEG" and min_size is not None:  # CMYK
                 scale = scale_for(image.height, image.width, min_size)
                 image.draft(None, (image.width // scale, image.height // scale))  # type: ignore[arg-type]
-            grey = _grey(image)
+            grey = _deep_colour(path) if _is_deep_colour(image) else _grey(image)
+        turn = _TURNS.get(_orientation(image))  # after loading, which turns a TIFF by itself and then says so
     return np.ascontiguousarray(grey if turn is None else turn(grey))
 
 
 def check_image(path: str | os.PathLike[str]) -> None:
-    """Find out cheaply whether a file is a whole image: header, checksums, end mark; pixels only in doubt.
+    """Find out as cheaply as can be whether a file is a whole image.
+
+    PNG by its checksums, JPEG and DICOM by header and end mark, other formats by decoding them.
 
     Raises:
         ImageReadError, MissingDependencyError: As :func:`read_grey`; damage inside the pixel data of JPEG and DICOM may
@@ -79,8 +81,11 @@ def check_image(path: str | os.PathLike[str]) -> None:
         check_dicom(path, MAX_PIXELS)
         return
     with _opened(path) as image:
-        if image.format != "JPEG":
-            image.verify()  # PNG: every checksum
+        if image.format == "PNG":
+            image.verify()  # every checksum
+            return
+        if image.format != "JPEG":  # nothing that vouches for the pixels
+            image.load()
             return
         with Path(path).open("rb") as file:
             file.seek(-min(4096, Path(path).stat().st_size), os.SEEK_END)
@@ -95,7 +100,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        # not by name: Pillow 13 would map an uncompressed TIFF that is to be turned with width and height exchanged
+        with Path(path).open("rb") as file, Image.open(file) as image:
             _refuse_bomb(path, image)
             yield image
     except ImageReadError:
@@ -119,6 +125,27 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # damaged metadata must not cost the picture
         return 1
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether the file holds channels of 16 bits, of which Pillow would keep the high byte."""
+    tiles = getattr(image, "tile", ())
+    return bool(tiles) and ";16" in str(tiles[0][3]) and image.mode in ("RGB", "RGBA", "LA")
+
+
+def _deep_colour(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Luma of 16-bit channels, transparency laid on black, stretched like grey of that depth."""
+    import cv2
+
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.ndim != 3:
+        msg = "its 16-bit colour cannot be decoded"
+        raise ImageReadError(msg)
+    blue, green, red = (values[..., channel].astype(np.float64) for channel in range(3))
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R 601-2, as for 8 bits
+    if values.shape[2] == 4:
+        luma = luma * (values[..., 3].astype(np.float64) / 65535.0)
+    return stretch(np.rint(luma).astype(np.uint16))
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:

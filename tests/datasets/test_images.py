@@ -1,11 +1,15 @@
 import io
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from dmlm.errors import ImageReadError
 from dmlm.io.cache import cache_dir
+from dmlm.io.grey import stretch
 from dmlm.io.images import MAX_PIXELS, check_image, read_grey
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -76,6 +80,58 @@ def test_exif_orientation_agrees_with_pillow(tmp_path, orientation):
     with Image.open(tmp_path / "a.png") as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(read_grey(tmp_path / "a.png"), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_once(tmp_path, orientation):
+    Image.fromarray(RAMP).save(tmp_path / "a.tif", tiffinfo={0x0112: orientation})
+    ways = (
+        None,
+        "FLIP_LEFT_RIGHT",
+        "ROTATE_180",
+        "FLIP_TOP_BOTTOM",
+        "TRANSPOSE",
+        "ROTATE_270",
+        "TRANSVERSE",
+        "ROTATE_90",
+    )
+    way = ways[orientation - 1]
+    expected = Image.fromarray(RAMP) if way is None else Image.fromarray(RAMP).transpose(Image.Transpose[way])
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.tif"), np.asarray(expected))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_deep_colour_is_not_cut_to_its_high_byte(tmp_path, name):
+    deep = RAMP.astype(np.uint16) * 16  # 12 bits of 16
+    cv2.imwrite(str(tmp_path / name), np.dstack([deep] * 3))
+    np.testing.assert_array_equal(read_grey(tmp_path / name), stretch(deep))
+    alpha = np.full_like(deep, 65535)
+    alpha[0] = 0
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([deep, deep, deep, alpha]))
+    np.testing.assert_array_equal(read_grey(tmp_path / "alpha.png"), stretch(np.where(alpha > 0, deep, 0)))
+
+
+def test_deep_grey_with_transparency(tmp_path):
+    deep = RAMP.astype(np.uint16) * 16
+    rows = b"".join(b"\0" + np.dstack([row, np.full_like(row, 65535)]).astype(">u2").tobytes() for row in deep)
+    header = struct.pack(">IIBBBBB", 8, 6, 16, 4, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    written = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + written)
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.png"), stretch(deep))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.bmp", "a.gif", "a.jp2", "a.png", "a.jpg", "a.webp"])
+def test_half_a_file_does_not_pass_the_check(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / name)
+    check_image(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageReadError):
+        check_image(tmp_path / name)
 
 
 def test_scaled_jpeg_keeps_the_wanted_size_and_the_picture(tmp_path):
