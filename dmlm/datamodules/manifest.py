@@ -10,8 +10,10 @@ from dmlm.datasets.manifest import ManifestDataset
 from dmlm.datasets.manifest_format import ManifestFormat
 from dmlm.datasets.manifest_table import Manifest, read_manifest
 from dmlm.datasets.splits import SPLITS, Split
+from dmlm.datasets.store_pixels import StorePixels
 from dmlm.datasets.transforms import AugmentConfig, Transform
 from dmlm.errors import ConfigError
+from dmlm.reports.records import ReportIndex
 
 
 class ManifestDataModule(ChestXrayDataModule):
@@ -47,6 +49,9 @@ class ManifestDataModule(ChestXrayDataModule):
         split_seed: Seed of that draw (apart from ``seed``, so that another training seed keeps the test set).
         allow_outside_root: Whether image paths may lead out of ``root``.
         allow_leaks: Whether a patient may be in two splits.
+        store: Folder that ``dmlm data prepare`` wrote from the CSV; images come from there instead of ``root``.
+        reports: JSON Lines that ``dmlm reports build`` wrote from the CSV, by study; None makes structured reports from
+            labels.
         on_error: ``raise`` refuses a file with bad rows, ``skip`` leaves these rows out and logs how many and why.
         cache_images: Whether to keep small copies of the images in the cache folder; worth it where decoding is slow.
             Not with masks.
@@ -88,6 +93,8 @@ class ManifestDataModule(ChestXrayDataModule):
         split_seed: int = 0,
         allow_outside_root: bool = False,
         allow_leaks: bool = False,
+        store: str | None = None,
+        reports: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         cache_images: bool = False,
         cache_size: int | None = None,
@@ -135,9 +142,11 @@ class ManifestDataModule(ChestXrayDataModule):
             seed=split_seed,
             split_file=split_file,
             allow_leaks=allow_leaks,
+            store=None if store is None else os.fspath(store),
             on_error=on_error,
         )
         self.cache_size = (cache_size or round(1.15 * image_size)) if cache_images else None
+        self.reports = None if reports is None else os.fspath(reports)
         self._task = task
         self._manifest: Manifest | None = None
 
@@ -172,7 +181,17 @@ class ManifestDataModule(ChestXrayDataModule):
 
     def make_dataset(self, split: Split, transform: Transform | None) -> ManifestDataset:
         """Return a split, with the training transform or (None) without augmentation."""
-        return ManifestDataset(self.manifest, split, self.image_size, transform, self.seed, self.cache_size)
+        store = self.form.store
+        return ManifestDataset(
+            self.manifest,
+            split,
+            self.image_size,
+            transform,
+            self.seed,
+            self.cache_size,
+            None if store is None else StorePixels(store, "manifest"),
+            None if self.reports is None else ReportIndex(self.reports),
+        )
 
     def auto_workers(self, cores: int) -> int:
         """Return at most one worker where images come from the cache: it feeds several GPUs by itself."""

@@ -41,4 +41,4 @@ class NIHChestXray14DataModule(TableDataModule):
 
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.nih.open_table`."""
-        return open_table("nih", Path(self.root), **self.options)
+        return open_table("nih", Path(self.root), **self.options, stored=self.stored())

@@ -40,4 +40,4 @@ class RSNAPneumoniaDataModule(TableDataModule):
 
     def open_table(self) -> StudyTable:
         """Open the data set; see :func:`dmlm.datasets.rsna.open_table`."""
-        return open_table("rsna", Path(self.root), **self.options)
+        return open_table("rsna", Path(self.root), **self.options, stored=self.stored())

@@ -151,6 +151,14 @@ class TableDataModule(ChestXrayDataModule):
             self._places = assign_splits(self.table, self.plan)
         return self._places
 
+    def stored(self) -> list[str] | None:
+        """Return the names of the images in the store, None without one; for tables made by looking for files."""
+        if self.store is None:
+            return None
+        from dmlm.io.store import ImageStore
+
+        return list(ImageStore(self.store).names())
+
     def _pixels(self) -> StorePixels | None:
         if self.store is None:
             return None

@@ -37,7 +37,9 @@ def find_unreadable(paths: Sequence[str]) -> dict[str, str]:
         return {}
     record = cache_dir() / "checked" / f"{_fingerprint(unique)}.json"
     try:
-        known: dict[str, str] = json.loads(record.read_text(encoding="utf-8"))["unreadable"]
+        recorded = json.loads(record.read_text(encoding="utf-8"))["unreadable"]
+        # a disk that failed for a moment, or permissions, leave size and time of a file as they were
+        known: dict[str, str] = {path: answer for path in recorded if (answer := _complaint(path))}
     except (OSError, ValueError, KeyError):
         answers = list(_in_threads(_complaint, unique, "checking images"))
         known = {path: answer for path, answer in zip(unique, answers, strict=True) if answer}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,8 +37,18 @@ def index_images(
     Returns:
         Name -> path relative to ``root`` (posix).
     """
+    return names_of(_files(root, "", depth, first, skip), by_stem)
+
+
+def names_of(paths: Iterable[str], by_stem: bool = True) -> dict[str, str]:
+    """Map the name of every image among ``paths`` to its path; where a name occurs twice, the first counts.
+
+    Args:
+        paths: Posix paths relative to the data set's folder, such as the names in a store.
+        by_stem: Whether names are taken without their ending.
+    """
     found: dict[str, str] = {}
-    for path in _files(root, "", depth, first, skip):
+    for path in paths:
         name = path.rpartition("/")[2]
         stem, dot, suffix = name.rpartition(".")
         if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES:

@@ -13,18 +13,21 @@ from dmlm.datasets.image_files import ImageCache
 from dmlm.datasets.manifest_table import Manifest, ManifestRow
 from dmlm.datasets.mask_files import read_mask, scale_masks
 from dmlm.datasets.splits import SPLITS, Split
+from dmlm.datasets.table import PixelSource
+from dmlm.datasets.table_dataset import ReportSource
 from dmlm.datasets.transforms import Transform
 from dmlm.errors import ConfigError, DatasetFormatError, ImageReadError
 from dmlm.io.images import read_grey
 from dmlm.reports.builder import from_labels
 from dmlm.reports.schema import StructuredReport
+from dmlm.reports.sources import study_of
 
 
 class ManifestDataset(ChestXrayDataset):
     """One split of a checked CSV.
 
-    The structured report of a study is made from its labels; a study without a known label has an empty one
-    (``source="text"``) and its text stands for itself.
+    The structured report of a study is the one that ``reports`` holds; without it, one made from its labels; a study
+    without a known label has an empty one (``source="text"``) and its text stands for itself.
 
     Args:
         manifest: What :func:`dmlm.datasets.read_manifest` returned.
@@ -34,11 +37,13 @@ class ManifestDataset(ChestXrayDataset):
         seed: First part of the seed of every random draw.
         cache_size: Keep a small copy of every image, its centre square at this many pixels, in the cache folder and
             read that instead of the file; None reads and decodes the file each time.
+        pixels: Store to read images from, by what the CSV's column says; None reads the files.
+        reports: Structured reports made beforehand (``dmlm reports build`` on the CSV), by study.
 
     Raises:
         ConfigError: If ``split`` is not a split, ``cache_size`` is smaller than ``image_size``, or it is given with
-            masks: copies are cut to their centre, masks are not.
-        DatasetFormatError: If the split has no rows.
+            masks (copies are cut to their centre, masks are not) or a store.
+        DatasetFormatError: If the split has no rows, or ``reports`` knows none of its studies.
         ImageReadError: If an image cannot be read while copies are made.
     """
 
@@ -50,6 +55,8 @@ class ManifestDataset(ChestXrayDataset):
         transform: Transform | None = None,
         seed: int = 0,
         cache_size: int | None = None,
+        pixels: PixelSource | None = None,
+        reports: ReportSource | None = None,
     ) -> None:
         super().__init__(image_size, transform, seed)
         if split not in SPLITS:
@@ -61,6 +68,9 @@ class ManifestDataset(ChestXrayDataset):
         if cache_size is not None and manifest.mask_names:
             msg = "cache_images keeps squares of the images and none of their masks; set data.cache_images false"
             raise ConfigError(msg)
+        if cache_size is not None and pixels is not None:
+            msg = "cache_images and store both keep small copies; set data.cache_images false"
+            raise ConfigError(msg)
         self.label_names = manifest.label_names
         self._mask_names = manifest.mask_names
         self.source = str(manifest.path)
@@ -69,6 +79,14 @@ class ManifestDataset(ChestXrayDataset):
         """Which samples show what training never does, bool ``[N]``; None where the CSV does not say."""
         if not self._rows:
             msg = f"{manifest.path}: no row belongs to the split '{split}'; check the split column, or 'ratios'"
+            raise DatasetFormatError(msg)
+        self._stored = pixels
+        self._reports = reports
+        if reports is not None and all(self._known(row.study_id) is None for row in self._rows):
+            msg = (
+                f"{manifest.path}: no study of '{split}' (first: '{self._rows[0].study_id}') has a structured report; "
+                "name the file that dmlm reports build made of this CSV, and the column of studies in data.study_column"
+            )
             raise DatasetFormatError(msg)
         self._cache = None if cache_size is None else ImageCache([row.image for row in self._rows], cache_size)
 
@@ -105,13 +123,16 @@ class ManifestDataset(ChestXrayDataset):
         image = self._pixels(row)
         return RawSample(
             image=image,
-            report=_report(row.study_id, self.label_names, row.labels),
+            report=self._known(row.study_id) or _report(row.study_id, self.label_names, row.labels),
             text=row.text,
             labels=np.array(row.labels, dtype=np.float32),
             study_id=row.study_id,
             patient_id=row.patient_id,
             masks=self._masks(row, image.shape) if row.masks else None,
         )
+
+    def _known(self, study: str) -> StructuredReport | None:
+        return None if self._reports is None else self._reports.get(study) or self._reports.get(study_of(study))
 
     def _masks(self, row: ManifestRow, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         where = f"{self.source}: line {row.line}"
@@ -128,6 +149,8 @@ class ManifestDataset(ChestXrayDataset):
     def _pixels(self, row: ManifestRow) -> NDArray[np.uint8]:
         if self._cache is not None:
             return self._cache.read(row.image)
+        if self._stored is not None:
+            return self._stored.read(row.written, 2 * self.image_size)
         try:
             # twice the wanted size, so that a crop of a scaled JPEG still has a pixel for every pixel
             return read_grey(row.image, min_size=2 * self.image_size)

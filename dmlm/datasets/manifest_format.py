@@ -36,6 +36,8 @@ class ManifestFormat:
         where: Only rows whose column (key) has one of these values are read.
         root: Folder of the images; None means the folder of the CSV.
         allow_outside_root: Whether paths may lead out of ``root``.
+        store: Folder that ``dmlm data prepare`` wrote from the file; images are looked up there by what the column
+            says, and their files need not be there.
         ratios: Shares of train, val and test where splits are drawn.
         seed: Seed of that draw.
         split_file: JSON file that keeps drawn splits: used if it exists, written if not; None records the draw in the
@@ -59,6 +61,7 @@ class ManifestFormat:
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     root: str | None = None
     allow_outside_root: bool = False
+    store: str | None = None
     ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
     seed: int = 0
     split_file: str | None = None

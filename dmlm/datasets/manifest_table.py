@@ -15,6 +15,7 @@ from dmlm.datasets.manifest_format import ManifestFormat
 from dmlm.datasets.manifest_labels import read_labels
 from dmlm.datasets.problems import Problems, nearest
 from dmlm.datasets.splits import SPLITS, Split, check_leaks, draw_splits, read_splits, splits_hash, write_splits
+from dmlm.datasets.store_pixels import StorePixels
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError, some_of
 from dmlm.io.cache import cache_dir
 
@@ -26,7 +27,10 @@ _SPLIT_NAMES: Final[dict[str, Split]] = {
 
 
 class ManifestRow(NamedTuple):
-    """One usable row: ``line`` in the file, paths of image and masks, values as :class:`ManifestFormat` says."""
+    """One usable row: ``line`` in the file, paths of image and masks, values as :class:`ManifestFormat` says.
+
+    ``written`` is the image as the file names it, which is its name in a store.
+    """
 
     line: int
     image: str
@@ -37,6 +41,7 @@ class ManifestRow(NamedTuple):
     labels: tuple[float, ...]
     masks: tuple[str, ...] = ()
     unseen: bool = False
+    written: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def _row(
             problems.add(f"empty {kind} path (column '{column}'{hint})", line)
         elif not form.allow_outside_root and not path.startswith(root.rstrip(os.sep) + os.sep):
             problems.add(f"{kind} path outside of root {root} (allow_outside_root permits that)", line, f"'{written}'")
-        elif not Path(path).is_file():
+        elif not (kind == "image" and form.store is not None) and not Path(path).is_file():
             problems.add(f"{kind} file not found under root {root}", line, f"'{written}'")
         return path
 
@@ -204,7 +209,7 @@ def _row(
         problems.add(f"column '{form.unseen_column}' must hold 1, 0 or blank", line, f"'{unseen}'")
     elif unseen == "1" and split != "test":
         problems.add(f"column '{form.unseen_column}' marks a study outside the test split", line, f"'{split}'")
-    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, (), masks, unseen == "1")
+    return ManifestRow(line, image, cell("text_column"), split or "", patient, study, (), masks, unseen == "1", written)
 
 
 def _check_rows(rows: Sequence[ManifestRow], form: ManifestFormat, problems: Problems) -> None:
@@ -214,6 +219,12 @@ def _check_rows(rows: Sequence[ManifestRow], form: ManifestFormat, problems: Pro
             problems.add("neither text nor label" if form.has_labels else "empty text", row.line)
     bad = problems.lines
     good = [row for row in rows if row.line not in bad]
+    if form.store is not None:
+        absent = set(StorePixels(form.store, "manifest").missing(row.written for row in good))
+        for row in good:
+            if row.written in absent:
+                problems.add(f"image not in {form.store} (run dmlm data prepare again)", row.line, f"'{row.written}'")
+        return
     unreadable = find_unreadable([row.image for row in good])
     for row in good:
         if row.image in unreadable:

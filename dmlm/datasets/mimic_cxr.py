@@ -228,15 +228,18 @@ def _path(index: Index, row: int, suffix: str) -> str:
 def _images(homes: list[Path], index: Index, rows: NDArray[np.int64], missing: MissingImages) -> tuple[Path, list[str]]:
     """Return the folder that holds images, and the relative path of each row; a few rows decide folder and kind."""
     probes = rows[sorted({round(place) for place in np.linspace(0, len(rows) - 1, 64)})].tolist() if len(rows) else []
-    for home in homes:
-        for suffix in _SUFFIXES:
-            if any((home / _path(index, row, suffix)).is_file() for row in probes):
-                return home, [_path(index, row, suffix) for row in rows.tolist()]
+    # of a small part of the download these may all be absent; who drops what is absent has every file looked at anyway
+    for looked_for in (probes, rows.tolist()) if missing == "drop" else (probes,):
+        for home in homes:
+            for suffix in _SUFFIXES:
+                if any((home / _path(index, row, suffix)).is_file() for row in looked_for):
+                    return home, [_path(index, row, suffix) for row in rows.tolist()]
     if missing == "keep":  # the images are elsewhere, such as in a store: JPG is what most people have
         home = next((home for home in homes if _has_groups(home)), homes[0])
         return home, [_path(index, row, ".jpg") for row in rows.tolist()]
+    count = len(rows) if missing == "drop" else len(probes)
     msg = (
-        f"{homes[0]}: none of {len(probes)} images looked for is there, such as "
+        f"{homes[0]}: none of {count:,} images looked for is there, such as "
         f"{_path(index, probes[0], '.jpg') if probes else 'any'} (or .dcm); data.root must hold the folder 'files'"
     )
     raise DatasetNotFoundError(msg)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
-from dmlm.datasets.boxes import BoxMasks
+from dmlm.datasets.boxes import Box, BoxMasks
 from dmlm.datasets.csv_columns import find_table
-from dmlm.datasets.image_index import MissingImages, index_images, settle_missing, subfolders
-from dmlm.datasets.nih_tables import BOX_NAMES, BOXES, ENTRIES, LABEL_NAMES, read_boxes, read_entries, read_lists
+from dmlm.datasets.image_index import MissingImages, index_images, names_of, settle_missing, subfolders
+from dmlm.datasets.nih_tables import BOX_NAMES, BOXES, ENTRIES, LABEL_NAMES, Entry, read_boxes, read_entries, read_lists
 from dmlm.datasets.splits_published import Places, by_ratios, check_sizes, from_lists, refuse_leak, with_val
 from dmlm.datasets.table import StudyTable
 from dmlm.datasets.table_splits import SplitPlan
@@ -49,6 +51,7 @@ OPTIONAL_FILES: Final = {
 }
 """Files that not every use needs -> what they are for."""
 
+_LOG = logging.getLogger(__name__)
 _SIDE: Final = 1024
 _DEPTH: Final = 4
 
@@ -66,7 +69,10 @@ def describe_layout(root: Path) -> str:
 
 
 def open_table(
-    root: Path, rows: Literal["all", "boxes"] = "all", missing_images: MissingImages = "raise"
+    root: Path,
+    rows: Literal["all", "boxes"] = "all",
+    missing_images: MissingImages = "raise",
+    stored: Iterable[str] | None = None,
 ) -> StudyTable:
     """Open the data set; images may lie in ``images_001/images``, ``images``, ``all_classes`` or any folder below.
 
@@ -75,6 +81,7 @@ def open_table(
         rows: ``boxes`` keeps the 880 images that have boxes; only then there are masks (filled boxes of eight
             findings), since an image without boxes was not looked at for them.
         missing_images: ``raise`` refuses a folder that lacks listed images, ``drop`` leaves them out.
+        stored: Names of the images in a store that is used instead of the files, which need not be there.
 
     Returns:
         A table with the 14 labels (all 0 for "No Finding") and ``extra`` ``boxes`` (lists of
@@ -93,7 +100,7 @@ def open_table(
     folders = [path.parent, root, *subfolders(root)]
     entries = read_entries(path)
     boxes = read_boxes(folders)
-    files = index_images(root, _DEPTH)
+    files = index_images(root, _DEPTH) if stored is None else names_of(stored)
     names = {image: files.get(image.rpartition(".")[0], "") for image in entries}
     if rows == "boxes":
         if not boxes:
@@ -111,7 +118,7 @@ def open_table(
     labels = np.zeros((len(kept), len(LABEL_NAMES)), np.float32)
     for row, image in enumerate(kept):
         labels[row, [column[name] for name in entries[image].findings]] = 1.0
-    found = [boxes.get(image, []) for image in kept]
+    found = _of_labels({image: boxes.get(image, []) for image in kept}, entries)
     return StudyTable(
         name="nih",
         root=root,
@@ -130,6 +137,20 @@ def open_table(
             "view": [entries[image].view for image in kept],
         },
     )
+
+
+def _of_labels(boxes: Mapping[str, list[Box]], entries: Mapping[str, Entry]) -> list[list[Box]]:
+    """Leave out boxes of findings that the table of entries does not give their image: one of the two is wrong."""
+    kept = [[box for box in found if box.finding in entries[image].findings] for image, found in boxes.items()]
+    strange = [image for (image, found), left in zip(boxes.items(), kept, strict=True) if len(left) < len(found)]
+    if strange:
+        _LOG.warning(
+            "%s: %d images have boxes of findings that their labels do not name (first: '%s'); the boxes are left out",
+            BOXES,
+            len(strange),
+            strange[0],
+        )
+    return kept
 
 
 def _official(table: StudyTable, plan: SplitPlan) -> Places:

@@ -134,7 +134,8 @@ def read_boxes(folders: Sequence[Path]) -> dict[str, list[Box]]:
         if not (width > 0 and height > 0 and min(x, y) >= 0 and x + width <= 1.001 and y + height <= 1.001):
             msg = f"{path}, line {line}: the box does not lie in an image of {_SIDE} x {_SIDE} pixels"
             raise DatasetFormatError(msg)
-        boxes.setdefault(row[0], []).append(Box(name, x, y, x + width, y + height))
+        # edges were rounded to a tenth of a pixel, some beyond the image
+        boxes.setdefault(row[0], []).append(Box(name, x, y, min(x + width, 1.0), min(y + height, 1.0)))
     return boxes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dmlm.datasets.boxes import Box, BoxMasks
 from dmlm.datasets.csv_columns import find_table, read_columns
-from dmlm.datasets.image_index import MissingImages, index_images, settle_missing, subfolders
+from dmlm.datasets.image_index import MissingImages, index_images, names_of, settle_missing, subfolders
 from dmlm.datasets.splits_published import (
     Places,
     by_ratios,
@@ -56,7 +56,10 @@ def describe_layout(root: Path) -> str:
 
 
 def open_table(
-    root: Path, labels: Literal["target", "class"] = "target", missing_images: MissingImages = "raise"
+    root: Path,
+    labels: Literal["target", "class"] = "target",
+    missing_images: MissingImages = "raise",
+    stored: Iterable[str] | None = None,
 ) -> StudyTable:
     """Open the 26,684 training radiographs; the 3,000 test radiographs have no official labels and are passed over.
 
@@ -69,6 +72,7 @@ def open_table(
         labels: ``target``: one label, Pneumonia (the challenge's Target). ``class``: the three classes of
             ``stage_2_detailed_class_info.csv``, exactly one of them 1.
         missing_images: ``raise`` refuses a folder that lacks listed images, ``drop`` leaves them out.
+        stored: Names of the images in a store that is used instead of the files, which need not be there.
 
     Returns:
         A table with ``extra["boxes"]`` (list of :class:`dmlm.datasets.boxes.Box`) and ``extra["class"]`` (name, ``""``
@@ -85,7 +89,7 @@ def open_table(
         raise DatasetNotFoundError(msg)
     boxes = _read_boxes(path)
     classes = _read_classes(path.parent, boxes, needed=labels == "class")
-    files = index_images(root, 3, ("stage_2_train_images",), _TEST)
+    files = index_images(root, 3, ("stage_2_train_images",), _TEST) if stored is None else names_of(stored)
     missing = [name for name in boxes if name not in files]
     settle_missing(root, path.name, missing, len(boxes), missing_images, HOW_TO_GET)
     ids = [name for name in boxes if name in files]

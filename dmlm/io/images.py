@@ -129,7 +129,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether the file holds channels of 16 bits, of which Pillow would keep the high byte."""
-    tiles = getattr(image, "tile", ())
+    tiles: Any = getattr(image, "tile", ())
     return bool(tiles) and ";16" in str(tiles[0][3]) and image.mode in ("RGB", "RGBA", "LA")
 
 

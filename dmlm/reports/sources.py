@@ -162,7 +162,7 @@ class ReportFolder:
                     if len(parts) == 1
                     else "\n\n".join(f"{_header(column)}: {text}" for column, text in parts if text)
                 )
-                yield RawReport(_study(study), body)
+                yield RawReport(study_of(study), body)
 
     def _columns(self, columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         """Return the column of the study and those of the text."""
@@ -200,7 +200,8 @@ def _is_report(name: str) -> bool:
     return path.suffix.lower() in (".xml", ".txt") and not hidden and path.stem.lower() not in _SKIPPED
 
 
-def _study(name: str) -> str:
+def study_of(name: str) -> str:
+    """Return the identifier of a study as structured reports have it: ``s50414267`` is ``50414267``."""
     match = _MIMIC.fullmatch(name)
     return match[1] if match else name
 
@@ -213,7 +214,7 @@ def _read(name: str, data: bytes) -> RawReport:
         return _open_i(stem, data)
     is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # a text editor of Windows
     text = data.decode("utf-16" if is_wide else "utf-8-sig", errors="replace")
-    return RawReport(_study(path.stem) if _MIMIC.fullmatch(path.stem) else stem, text)
+    return RawReport(study_of(path.stem) if _MIMIC.fullmatch(path.stem) else stem, text)
 
 
 def _open_i(stem: str, data: bytes) -> RawReport:

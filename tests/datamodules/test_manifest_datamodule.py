@@ -200,6 +200,49 @@ def test_cached_images_train(table):
     assert module(table).auto_workers(1) == 0
 
 
+def test_store_and_structured_reports_of_a_csv(table, tmp_path):
+    from dmlm.__main__ import main
+
+    store, reports = tmp_path / "store", tmp_path / "own.jsonl"
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for place, row in enumerate(rows):  # an id as MIMIC writes it, which its reports lose
+        row["study_id"] = f"s{50_000_000 + place}"
+        row["text"] = "Small left pleural effusion. No pneumothorax."
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    assert main(["data", "prepare", str(table), "--out", str(store), "--size", "40", "--quiet"]) == 0
+    assert main(["reports", "build", str(table), "--out", str(reports), "--id-column", "study_id"]) == 0
+    plain = module(table)
+    plain.setup("fit")
+    images = [plain.train_dataset.read(place).image for place in range(3)]
+    for row in rows:
+        (table.parent / row["path"]).unlink()
+    stored = module(table, store=str(store), reports=str(reports))
+    stored.setup("fit")
+    sample = stored.train_dataset.read(0)
+    assert sample.report.verdicts == {"Pleural Effusion": "present", "Pneumothorax": "absent"}
+    for place, image in enumerate(images):
+        np.testing.assert_array_equal(stored.train_dataset.read(place).image, image)  # a store never enlarges
+    with table.open("a", newline="") as file:
+        csv.DictWriter(file, rows[0].keys()).writerow({**rows[0], "path": "other.png", "study_id": "x"})
+    with pytest.raises(DatasetFormatError, match=r"image not in .*store \(run dmlm data prepare again\) in 1 row"):
+        module(table, store=str(store)).setup("fit")
+    with pytest.raises(ConfigError, match="both keep small copies"):
+        module(table, store=str(store), cache_images=True, on_error="skip").setup("fit")
+
+
+def test_structured_reports_of_another_csv_are_refused(table, tmp_path):
+    from dmlm.__main__ import main
+
+    (tmp_path / "other.csv").write_text("study_id,text\nanother,Clear lungs.\n")
+    assert main(["reports", "build", str(tmp_path / "other.csv"), "--out", str(tmp_path / "other.jsonl")]) == 0
+    with pytest.raises(DatasetFormatError, match=r"no study of 'train' \(first: .*data.study_column"):
+        module(table, reports=str(tmp_path / "other.jsonl")).setup("fit")
+
+
 def test_albumentations_from_plain_data(table):
     data = module(table, albumentations=[{"class_path": "albumentations.Rotate", "init_args": {"p": 1.0}}])
     data.setup("fit")

@@ -7,8 +7,9 @@ import pytest
 
 from dmlm.datasets import nih
 from dmlm.datasets.catalog import open_table, recognise
-from dmlm.datasets.nih_tables import read_boxes, read_entries
+from dmlm.datasets.nih_tables import BOX_NAMES, read_boxes, read_entries
 from dmlm.datasets.synthesize.nih import write_variant
+from dmlm.datasets.table_dataset import TableDataset
 from dmlm.datasets.table_splits import SplitPlan, assign_splits
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError
 
@@ -64,6 +65,23 @@ def test_labels_follow_the_cells(whole):
         assert present == ([] if findings == "No Finding" else findings.split("|"))
         assert table.patient_ids[row] == name[:8]
     assert table.masks is None
+
+
+def test_boxes_that_do_not_fit_cost_a_warning_and_not_an_epoch(root, caplog):
+    table = open_table("nih", root)
+    row = next(row for row, found in enumerate(table.extra["boxes"]) if not found)
+    absent = next(name for name in BOX_NAMES if not table.labels[row, table.label_names.index(name)])
+    shown = next(row for row, found in enumerate(table.extra["boxes"]) if found)
+    finding = table.extra["boxes"][shown][0].finding
+    with (root / "BBox_List_2017.csv").open("a") as file:
+        file.write(f"{table.study_ids[row]}.png,{absent},10,10,20,20,,,\n")
+        file.write(f"{table.study_ids[shown]}.png,{finding},800,800,224.4,200,,,\n")
+    found = open_table("nih", root)
+    assert "1 images have boxes of findings that their labels do not name" in caplog.text
+    assert not found.extra["boxes"][row]
+    assert found.extra["boxes"][shown][-1].x1 == 1.0
+    samples = TableDataset(found, 32)
+    assert [samples.read(place).report.study_id for place in range(len(samples))] == list(found.study_ids)
 
 
 def test_rows_with_boxes_have_masks(whole):
