@@ -18,7 +18,7 @@ class LengthBucketSampler(EpochSampler):
     Every epoch the samples are shuffled and cut into pools; each pool is sorted by length (ties as shuffled) and cut
     into batches of all processes together, and these are shuffled. Each process takes every ``num_replicas``-th sample
     of such a batch, so in a step all have texts of the same lengths and none waits for another. All make equally many
-    steps; the tail that does not fill a batch on every process is left to later epochs.
+    steps; the tail of an epoch that does not fill a batch on every process is left to later epochs.
 
     Large pools pad less, and make batches less random: the reports of a batch are then of one length, which in
     contrastive training makes the wrong pairs more alike. It is a sampler like :class:`EpochSampler`, so Lightning
@@ -52,10 +52,10 @@ class LengthBucketSampler(EpochSampler):
             msg = f"batch_size and pool_batches must be at least 1; got {batch_size} and {pool_batches}"
             raise ConfigError(msg)
         size = self.lengths.size
-        if size < batch_size * num_replicas:
+        if passes * size < batch_size * num_replicas:
             msg = (
                 f"{size} samples do not fill a batch of {batch_size} on each of {num_replicas} process(es); set "
-                f"data.batch_size to {max(1, size // num_replicas)} or less"
+                f"data.batch_size to {max(1, size // num_replicas)} or less, or data.min_epoch_steps above 1"
             )
             raise ConfigError(msg)
         super().__init__(self.lengths, num_replicas, rank, shuffle=True, seed=seed, passes=passes)  # type: ignore[arg-type]  # a length is all it needs
@@ -63,7 +63,7 @@ class LengthBucketSampler(EpochSampler):
 
     def __len__(self) -> int:
         """Number of samples of this process; a multiple of ``batch_size``."""
-        return self.passes * (self.lengths.size // (self.batch_size * self.num_replicas)) * self.batch_size
+        return self.passes * self.lengths.size // (self.batch_size * self.num_replicas) * self.batch_size
 
     def padding(self) -> float:
         """Return the share of padding in this epoch's batches of this process, 0 to 1."""
@@ -72,17 +72,21 @@ class LengthBucketSampler(EpochSampler):
         return 1.0 - int(rows.sum()) / computed if computed else 0.0
 
     def _keys(self) -> list[SampleKey]:
-        epochs = range(self.epoch * self.passes, (self.epoch + 1) * self.passes)
-        return [SampleKey(row, epoch) for epoch in epochs for row in self._rows(epoch)]
-
-    def _rows(self, epoch: int) -> list[int]:
-        rng = np.random.default_rng([self.seed, epoch])
         size = self.batch_size * self.num_replicas
-        order = rng.permutation(self.lengths.size)[: self.lengths.size // size * size]
-        batches = []
-        for start in range(0, order.size, self.pool_batches * size):
-            pool = order[start : start + self.pool_batches * size]
-            batches += list(pool[np.argsort(self.lengths[pool], kind="stable")].reshape(-1, size))
-        shuffled = [batches[place] for place in rng.permutation(len(batches))]
-        mine: list[int] = np.concatenate(shuffled)[self.rank :: self.num_replicas].tolist()
-        return mine
+        keys: list[SampleKey] = []
+        rest = np.zeros((0, 2), np.int64)  # row and epoch of what a pass leaves over, which goes into the next one
+        for epoch in range(self.epoch * self.passes, (self.epoch + 1) * self.passes):
+            rng = np.random.default_rng([self.seed, epoch])
+            fresh = rng.permutation(self.lengths.size)
+            order = np.concatenate([rest, np.stack([fresh, np.full_like(fresh, epoch)], 1)])
+            order, rest = np.split(order, [len(order) // size * size])
+            batches: list[NDArray[np.int64]] = []
+            for start in range(0, len(order), self.pool_batches * size):
+                pool = order[start : start + self.pool_batches * size]
+                by_length = np.argsort(self.lengths[pool[:, 0]], kind="stable")
+                batches += list(pool[by_length].reshape(-1, size, 2))
+            for place in rng.permutation(len(batches)):
+                keys += [
+                    SampleKey(row, drawn) for row, drawn in batches[place][self.rank :: self.num_replicas].tolist()
+                ]
+        return keys

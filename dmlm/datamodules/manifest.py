@@ -189,7 +189,7 @@ class ManifestDataModule(ChestXrayDataModule):
             transform,
             self.seed,
             self.cache_size,
-            None if store is None else StorePixels(store, "manifest"),
+            None if store is None else StorePixels(store, "manifest", self.image_size),
             None if self.reports is None else ReportIndex(self.reports),
         )
 

@@ -36,7 +36,8 @@ class TableDataModule(ChestXrayDataModule):
             published one of this data set.
         ratios: Shares of train, val and test where splits are drawn.
         split_seed: Seed of that draw.
-        split_file: JSON file that keeps the split: used if it exists, written if not; None records it in the cache.
+        split_file: Where splits are drawn, JSON file that keeps the draw: used if it exists, written if not; None
+            records it in the cache. For ``file`` and published lists: what to read.
         allow_leaks: Whether a published split that leaks between its parts may be used.
         store: Folder that ``dmlm data prepare`` wrote; images come from there instead of ``root``. Images that it lacks
             are refused, or left out with ``missing_images: drop``.
@@ -164,7 +165,7 @@ class TableDataModule(ChestXrayDataModule):
             return None
         from dmlm.datasets.store_pixels import StorePixels
 
-        return StorePixels(self.store, self.table.name)
+        return StorePixels(self.store, self.table.name, self.image_size)
 
     def _in_store(self, pixels: StorePixels, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Any:  # noqa: ANN401
         """Return the rows whose images the store has; that it lacks some must not come out in the midst of an epoch."""

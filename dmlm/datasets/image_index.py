@@ -78,7 +78,13 @@ _ENDINGS: Final = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
 
 
 def settle_missing(
-    root: Path, source: str, missing: Sequence[str], listed: int, missing_images: MissingImages, how_to_get: str
+    root: Path,
+    source: str,
+    missing: Sequence[str],
+    listed: int,
+    missing_images: MissingImages,
+    how_to_get: str,
+    in_store: bool = False,
 ) -> None:
     """Refuse a data set some of whose images are not on disk, or log that they are left out.
 
@@ -89,12 +95,20 @@ def settle_missing(
         listed: How many are listed.
         missing_images: Whether to go on without them (``drop``) or not (``raise``).
         how_to_get: Where the data set comes from, one line.
+        in_store: Whether they were looked for in a store.
 
     Raises:
         DatasetNotFoundError: If images are missing and they are not to be dropped, or none is there.
     """
     if not missing:
         return
+    if in_store:
+        msg = f"the store has no pixels of {len(missing):,} of {listed:,} images of {root} (first: '{missing[0]}')"
+        if missing_images == "drop" and len(missing) < listed:
+            _LOG.warning("%s; they are left out", msg)
+            return
+        msg += "; run dmlm data prepare again, or set data.missing_images to drop"
+        raise DatasetNotFoundError(msg)
     packed = _archives(root)
     unpack = f"{', '.join(packed[:3])} {'is' if len(packed) == 1 else 'are'} not unpacked" if packed else ""
     if len(missing) == listed:

@@ -112,7 +112,7 @@ def open_table(
             raise DatasetFormatError(msg)
         names = {image: place for image, place in names.items() if image in boxes}
     missing = [image for image, place in names.items() if not place]
-    settle_missing(root, path.name, missing, len(names), missing_images, HOW_TO_GET)
+    settle_missing(root, path.name, missing, len(names), missing_images, HOW_TO_GET, stored is not None)
     kept = [image for image, place in names.items() if place]
     column = {name: place for place, name in enumerate(LABEL_NAMES)}
     labels = np.zeros((len(kept), len(LABEL_NAMES)), np.float32)

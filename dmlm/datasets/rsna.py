@@ -91,7 +91,7 @@ def open_table(
     classes = _read_classes(path.parent, boxes, needed=labels == "class")
     files = index_images(root, 3, ("stage_2_train_images",), _TEST) if stored is None else names_of(stored)
     missing = [name for name in boxes if name not in files]
-    settle_missing(root, path.name, missing, len(boxes), missing_images, HOW_TO_GET)
+    settle_missing(root, path.name, missing, len(boxes), missing_images, HOW_TO_GET, stored is not None)
     ids = [name for name in boxes if name in files]
     found = [boxes[name] for name in ids]
     named = [classes.get(name, "") for name in ids]

@@ -18,18 +18,25 @@ class StorePixels:
     Args:
         folder: The store.
         dataset: Short name of the data set that is wanted from it.
+        image_size: Side that images are wanted at, in pixels.
 
     Raises:
-        ConfigError: If the store was made from another data set.
+        ConfigError: If the store was made from another data set, or its images would have to be enlarged.
         DatasetNotFoundError, DatasetFormatError: If it is not there, not finished, or damaged.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], dataset: str) -> None:
+    def __init__(self, folder: str | os.PathLike[str], dataset: str, image_size: int = 1) -> None:
         self.store = ImageStore(folder)
         found = str(self.store.header.get("provenance", {}).get("dataset"))
         if found != dataset:
             msg = (
                 f"{self.store.folder} was prepared from '{found}', the data set is '{dataset}'; name the store of that"
+            )
+            raise ConfigError(msg)
+        if self.store.size < image_size:
+            msg = (
+                f"{self.store.folder} holds images of {self.store.size} pixels, data.image_size is {image_size}; "
+                f"prepare another store with --size {image_size} or more"
             )
             raise ConfigError(msg)
 

@@ -55,6 +55,9 @@ def assign_splits(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtyp
 
 def _assigned(table: StudyTable, plan: SplitPlan) -> np.ndarray[Any, np.dtype[np.str_]]:
     named = _named(table)
+    if plan.name == "official" and plan.file is not None:
+        msg = f"split 'official' is that of the files of '{table.name}'; leave out split_file ({plan.file})"
+        raise ConfigError(msg)
     if plan.name in named:
         return _column(named[plan.name](table, plan))
     if plan.name == "official":

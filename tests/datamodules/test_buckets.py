@@ -1,5 +1,7 @@
 """Batches of similar length."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
@@ -62,6 +64,15 @@ def test_passes_have_orders_of_their_own():
     assert len(rows) == 3 * 31 == len(sampler) // 32
     assert rows[:31] != rows[31:62]
     assert [key.epoch for key in sampler][:: 31 * 32] == [0, 1, 2]
+
+
+def test_what_a_pass_leaves_over_goes_into_the_next():
+    sampler = LengthBucketSampler(LENGTHS[:40], 64, passes=5)
+    keys = list(sampler)
+    assert len(keys) == len(sampler) == 3 * 64
+    counts = Counter(keys)
+    assert set(counts.values()) == {1}
+    assert Counter(key.epoch for key in keys)[0] == 40
 
 
 def test_a_loader_cuts_the_batches():

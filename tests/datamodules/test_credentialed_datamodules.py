@@ -19,6 +19,7 @@ from dmlm.datamodules import (
 )
 from dmlm.datasets.mimic_cxr_reports import ARCHIVE
 from dmlm.datasets.synthesize.mimic import DICOM
+from dmlm.errors import ConfigError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
 MODULES = {
@@ -112,7 +113,7 @@ def test_images_from_a_store_are_those_of_the_files_which_may_then_go(roots, nam
     ]
     assert main(command) == 0
     module = MODULES[name][0]
-    options = {"image_size": 32, "batch_size": 2, "num_workers": 0, "split_file": str(tmp_path / "split.json")}
+    options = {"image_size": 32, "batch_size": 2, "num_workers": 0}
     direct = module(str(root), **options)
     direct.setup("validate")
     expected = [direct.val_dataset[row] for row in range(len(direct.val_dataset))]
@@ -121,6 +122,8 @@ def test_images_from_a_store_are_those_of_the_files_which_may_then_go(roots, nam
     stored = module(str(root), store=str(tmp_path / "store"), **options)
     stored.setup("validate")
     found = [stored.val_dataset[row] for row in range(len(stored.val_dataset))]
+    with pytest.raises(ConfigError, match=r"images of 48 pixels, data.image_size is 64; prepare .* --size 64"):
+        module(str(root), store=str(tmp_path / "store"), **{**options, "image_size": 64}).setup("validate")
     assert [item["study_id"] for item in found] == [item["study_id"] for item in expected]
     # the store keeps 48 pixels of films that are 48 pixels wide, or a few less high
     for one, other in zip(found, expected, strict=True):

@@ -213,6 +213,8 @@ def test_nih_official_takes_validation_from_training_patients(tmp_path):
     assert not {p for p, s in zip(patients, places, strict=True) if s == "val"} & {
         p for p, s in zip(patients, places, strict=True) if s == "train"
     }
+    with pytest.raises(ConfigError, match="leave out split_file"):
+        assign_splits(table, SplitPlan("official", file="split.json"))
     with pytest.raises(ConfigError, match="leave nothing"):
         with_val(table, SplitPlan("official", ratios=(0.0, 0.0, 1.0)))
     with pytest.raises(ConfigError, match="12, 13 and 5 patients"):
