@@ -65,7 +65,9 @@ class ReportFolder:
         if not self.root.exists():
             msg = f"{self.root}: no such file or folder of reports"
             raise DatasetNotFoundError(msg)
-        packed = [self.root / name for name in _ARCHIVES if (self.root / name).is_file()]
+        # in the folder, or below it as PhysioNet's mirror lays it out (mimic-cxr/2.1.0)
+        places = (f"{above}{name}" for above in ("", "*/", "*/*/") for name in _ARCHIVES)
+        packed = [path for place in places for path in sorted(self.root.glob(place))] if self.root.is_dir() else []
         if packed and next(iter(_walk(self.root)), None) is None:
             self.root = packed[0]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from dmlm.datasets.image_files import find_unreadable
 from dmlm.errors import ImageReadError
 from dmlm.io.cache import cache_dir
 from dmlm.io.grey import stretch
@@ -145,6 +146,15 @@ def test_scaled_jpeg_keeps_the_wanted_size_and_the_picture(tmp_path):
     assert small.shape == (200, 150)
     area = cv2.resize(smooth, (150, 200), interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(float) - area).mean() < 1.0
+
+
+def test_what_could_not_be_read_once_is_looked_at_again(tmp_path, monkeypatch):
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    opened = Image.open
+    monkeypatch.setattr(Image, "open", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    assert list(find_unreadable([str(tmp_path / "a.png")])) == [str(tmp_path / "a.png")]
+    monkeypatch.setattr(Image, "open", opened)
+    assert find_unreadable([str(tmp_path / "a.png")]) == {}
 
 
 def damaged(tmp_path):

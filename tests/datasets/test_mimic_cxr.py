@@ -209,6 +209,21 @@ def test_half_unpacked_trees_are_refused_or_their_rows_dropped(copy):
     assert len(open_table("mimic", copy, missing_images="drop")) == len(dropped) - 1
 
 
+def test_a_small_part_of_the_download_opens_where_the_rest_is_dropped(copy, monkeypatch):
+    whole = open_table("mimic", copy)
+    kept = whole.patient_ids[-1]
+    for row, patient in enumerate(whole.patient_ids):
+        if patient != kept:
+            whole.path(row).unlink()
+    monkeypatch.setattr(
+        mimic_cxr.np, "linspace", lambda *_: [0.0]
+    )  # as if no probe were one of the images that are there
+    assert whole.patient_ids[0] != kept
+    assert set(open_table("mimic", copy, missing_images="drop").patient_ids) == {kept}
+    with pytest.raises(DatasetNotFoundError, match="none of 1 images looked for"):
+        open_table("mimic", copy)
+
+
 def test_a_missing_file_is_named(copy):
     table = open_table("mimic", copy)
     table.path(0).unlink()

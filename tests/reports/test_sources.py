@@ -53,6 +53,15 @@ MIMIC = {
 }
 
 
+def test_the_archive_is_found_in_the_layout_of_the_whole_download(tmp_path):
+    place = tmp_path / "mimic" / "mimic-cxr" / "2.1.0"
+    place.mkdir(parents=True)
+    (place / "LICENSE.txt").write_text("terms")
+    with zipfile.ZipFile(place / "mimic-cxr-reports.zip", "w") as archive:
+        archive.writestr("files/p10/p10000032/s50414267.txt", "Clear lungs.")
+    assert [report.study_id for report in ReportFolder(tmp_path / "mimic")] == ["50414267"]
+
+
 def test_mimic(tmp_path):
     folder = tree(tmp_path / "mimic", MIMIC)
     with zipfile.ZipFile(tmp_path / "mimic-cxr-reports.zip", "w") as archive:
