@@ -18,6 +18,7 @@ _PREPOSITIONS = word_list("prepositions")
 _BESIDE = word_list("landmark_words")
 _PORTIONS = word_list("portions")
 _LANDMARKS = frozenset({"bone", "soft tissue"})
+_JOINTS = frozenset({"joint", "stop"})
 
 
 @dataclass(frozen=True)
@@ -76,26 +77,30 @@ def places(sentence: Sentence, mentions: Sequence[Item]) -> list[list[Place]]:
         if sum(place.severity is not None for place in own) < 2:
             own = _merged(own, [place_of(group) for group in behind], degree, tuple(degrees))
         found.append(own)
-    opening = _opening(sentence, mentions)
-    if opening and not any(place.is_located for place in found[0]):
-        found[0] = [
-            replace(place, severity=found[0][0].severity, items=(*place.items, *found[0][0].items))
-            for place in _merged([], [place_of(opening)], None, ())
-        ]
+    for index, mention in enumerate(mentions):
+        if any(place.is_located for place in found[index]):
+            continue
+        if opening := _opening(sentence, mentions[:index], mention):
+            found[index] = [
+                replace(place, severity=found[index][0].severity, items=(*place.items, *found[index][0].items))
+                for place in _merged([], [place_of(opening)], None, ())
+            ]
     return found
 
 
-def _opening(sentence: Sentence, mentions: Sequence[Item]) -> list[Item]:
-    """Place that opens a sentence: "In both upper zones there is ..."."""
-    if not mentions or sentence.tokens[0][0] not in _PREPOSITIONS:
+def _opening(sentence: Sentence, earlier: Sequence[Item], mention: Item) -> list[Item]:
+    """Place that opens the clause of its first mention: "In both upper zones there is ..."."""
+    clause = sentence.clause(mention)
+    if earlier and sentence.clause(earlier[-1]) == clause:
         return []
-    found: list[Item] = []
-    for item in sentence.items:
-        if item.first >= mentions[0].first or item.kind in ("verb", "present"):
-            break
-        if item.kind in ("side", "anatomy"):
-            found.append(item)
-    return found
+    items = [item for item in sentence.items if item.first < mention.first and sentence.clause(item) == clause]
+    start = sentence.clause_of.index(clause)
+    while sentence.tokens[start][0] == "," or (start in sentence.kind_at and sentence.kind_at[start].kind in _JOINTS):
+        start += 1
+    if sentence.tokens[start][0] not in _PREPOSITIONS:
+        return []
+    verbs = [item.first for item in items if item.kind in ("verb", "present")]
+    return [item for item in items if item.kind in ("side", "anatomy") and item.first < min(verbs, default=item.last)]
 
 
 def _run_before(sentence: Sentence, mention: Item, earlier: bool) -> list[list[Item]]:

@@ -12,6 +12,7 @@ import re
 from array import array
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,7 +40,8 @@ class RecordWriter:
 
     Args:
         path: File to write.
-        resume: Keep what an earlier run wrote, in ``FILE.part`` or in the finished file.
+        resume: Keep what an earlier run wrote, in ``FILE.part`` or in the finished file; that one keeps its name until
+            something is added to it.
         overwrite: Drop what an earlier run wrote; the finished file stays until the new one is.
 
     Raises:
@@ -58,29 +60,28 @@ class RecordWriter:
             raise ConfigError(msg)
         # before anything is cut or taken away
         busy = f"{self.part}: another process is writing it; wait for it, or choose another file"
-        self._lock = lock(self.part, busy) if self.part.exists() else None
+        self._lock = lock(existing[0], busy) if existing else None
         if overwrite:
             self.part.unlink(missing_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if resume and existing == [self.path]:
-            self.path.replace(self.part)
+        # a finished file keeps its name until something is added: whoever refuses to go on leaves it as it is
+        self._file = self.path if resume and existing == [self.path] else self.part
+        self._handle: FileIO | None = None
         self.done: set[str] = set()
         try:
-            if self.part.exists():
-                _cut_torn_line(self.part)
-                self.done = set(_study_ids(self.part))
+            if self._file == self.part:
+                self._open()
+            self.done = set(_study_ids(self._file))
         except BaseException:  # nobody would end a lock of an object that was never made
-            self._unlock()
+            self.close()
             raise
-        # unbuffered: a line is in the file, or not, when the process dies
-        self._handle = self.part.open("ab", buffering=0)
         if self._lock is None or overwrite:
             self._unlock()  # of the file that was taken away
-            self._lock = lock(self.part, busy)
+            self._lock = lock(self._file, busy)
 
     def provenance(self) -> Provenance | None:
         """Return what made the first kept record; None where there is none."""
-        first = next(read_records(self.part), None)
+        first = next(read_records(self._file), None)
         return None if first is None else first.provenance
 
     def add(self, record: ReportRecord) -> None:
@@ -90,18 +91,29 @@ class RecordWriter:
     def add_line(self, study_id: str, line: str) -> None:
         """Append a record that is a line of JSON already, as :func:`dmlm.reports.record_json.to_json` writes it."""
         if study_id not in self.done:
-            self._handle.write(f"{line}\n".encode("utf-8", "surrogatepass"))
+            handle = self._handle or self._open()
+            handle.write(f"{line}\n".encode("utf-8", "surrogatepass"))
             self.done.add(study_id)
 
     def finish(self) -> None:
         """Give the file its name."""
         self.close()
-        self.part.replace(self.path)
+        self._file.replace(self.path)
 
     def close(self) -> None:
         """Leave the records in ``FILE.part`` for a later ``resume``."""
-        self._handle.close()
+        if self._handle is not None:
+            self._handle.close()
         self._unlock()
+
+    def _open(self) -> FileIO:
+        """Open ``FILE.part`` to append to what is kept."""
+        if self._file != self.part:
+            self._file = self._file.replace(self.part)
+        # unbuffered: a line is in the file, or not, when the process dies
+        self._handle = self.part.open("ab", buffering=0)
+        _cut_torn_line(self.part)
+        return self._handle
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -215,7 +227,7 @@ class ReportIndex:
 def _study_ids(path: Path) -> Iterator[str]:
     with path.open("rb") as handle:
         for number, line in enumerate(handle, 1):
-            if line.strip():
+            if line.strip() and line.endswith(b"\n"):  # a torn line is cut before anything is added
                 yield _study_id(line, f"{path}:{number}")
 
 

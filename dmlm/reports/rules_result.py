@@ -113,7 +113,7 @@ class Found:
             if before.existence == "absent":
                 return None
             clause, other = self._sentence.clause(draft.item), self._sentence.clause(before.item)
-            near = other == clause or (other == clause - 1 and self._opens_with(clause))
+            near = other == clause or (other == clause - 1 and self._sentence.leans_back(clause))
             if near or draft.existence == "uncertain":
                 return [replace(place, severity=draft.where[0].severity) for place in before.where]
             return None
@@ -121,23 +121,20 @@ class Found:
 
     def _subject(self, draft: _Draft) -> list[Place] | None:
         """Place of the words that a sentence is about: "fullness of the right hilum may represent adenopathy"."""
-        before = [item for item in self._sentence.items if item.last <= draft.item.first]
+        clause = self._sentence.clause(draft.item)
+        earlier = [item for item in self._sentence.items if item.last <= draft.item.first]
+        before = [item for item in earlier if self._sentence.clause(item) == clause]
         group = [item for item in before if item.kind in ("side", "anatomy")]
+        if not place_of(group).is_located and self._sentence.leans_back(clause):
+            before = [item for item in earlier if self._sentence.clause(item) >= clause - 1]
+            group = [item for item in before if item.kind in ("side", "anatomy")]
         linked = any(item.kind in _LINKS and group and item.first >= group[-1].last for item in before)
-        if (
-            draft.rule.sides == "none"
-            or not linked
-            or any(item.kind in ("finding", "absent_after", "stop") for item in before)
-        ):
+        if draft.rule.sides == "none" or not linked or any(item.kind in ("finding", "absent_after") for item in before):
             return None
         place = place_of(group)
-        if not place.is_located or not place.structures <= _LUNG | {"pleura", "diaphragm"}:
+        if not place.is_located or not place.structures <= _LUNG | {"pleura", "diaphragm", "interstitium"}:
             return None
         return [replace(place, severity=draft.where[0].severity)]
-
-    def _opens_with(self, clause: int) -> bool:
-        item = self._sentence.kind_at.get(self._sentence.clause_of.index(clause))
-        return item is not None and item.kind == "with"
 
     def _observation(self, draft: _Draft, place: Place) -> Observation:
         tokens = self._sentence.tokens
@@ -224,13 +221,17 @@ def flags_of(text: str, clean: str, chosen: Sequence[str], observations: Sequenc
 
 def is_not_english(text: str) -> bool:
     """Whether function words or letters show that a text is in another language."""
-    words = [word.lower() for word in _WORD.findall(text[:2000])]
-    if not words:
+    written = _WORD.findall(text[:2000])
+    if not written:
         return False
+    words = [word.lower() for word in written]
+    # "ET tube", "LA enlargement": where not all is in capitals, words in capitals are abbreviations and no "et" or "la"
+    is_shouted = 2 * sum(word.isupper() for word in written) > len(written)
+    others = [word.lower() for word in written if is_shouted or not word.isupper()]
     letters = sum(not word.isascii() for word in words)
     english = sum(word in _ENGLISH for word in words)
-    certain = sum(word in _FOREIGN_ONLY for word in words) + (letters if not english else 0)
-    likely = sum(word in _FOREIGN for word in words)
+    certain = sum(word in _FOREIGN_ONLY for word in others) + (letters if not english else 0)
+    likely = sum(word in _FOREIGN for word in others)
     # a short text is read wrongly rather than not at all ("kein Pneumothorax"), so one certain word is enough there
     return letters > len(words) / 2 or likely > max(english, 1) or certain >= max(english, 1)
 

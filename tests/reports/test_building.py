@@ -97,6 +97,35 @@ def test_an_engine_that_is_gone_stops_the_build_and_keeps_what_was_read(tmp_path
     assert built.kept + built.written == 40
 
 
+class OtherEngine(RuleEngine):
+    def __init__(self):
+        super().__init__()
+        self.provenance = Provenance("rules", "another version")
+
+
+def failing_source():
+    raise DMLMError("no reports here")
+    yield
+
+
+@pytest.mark.parametrize(
+    ("engine", "reports", "error"),
+    [
+        (OtherEngine, TEXTS, "was begun by"),
+        (RuleEngine, failing_source(), "no reports"),
+        (GoneEngine, TEXTS[7:], "gone"),
+    ],
+)
+def test_a_refused_resume_leaves_the_finished_file(tmp_path, engine, reports, error):
+    path = tmp_path / "out.jsonl"
+    build(path, RuleEngine(), reports=TEXTS[:3])
+    before = path.read_bytes()
+    with pytest.raises(DMLMError, match=error):
+        build(path, engine(), reports=reports, resume=True)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
 def test_flags_of_the_source_stay(tmp_path):
     path = tmp_path / "out.jsonl"
     build(path, RuleEngine(), reports=[RawReport("1", "", ("damaged_file",))])

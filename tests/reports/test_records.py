@@ -128,6 +128,38 @@ def test_resume_of_a_finished_file_adds_to_it(tmp_path):
     assert [item.study_id for item in read_records(path)] == ["1", "2"]
 
 
+@pytest.mark.parametrize("torn", ["", '{"study_id": "2", "engi'])
+def test_a_finished_file_stays_until_something_is_added(tmp_path, torn):
+    path = tmp_path / "reports.jsonl"
+    write(path, ["1"])
+    path.write_text(path.read_text() + torn)
+    before = path.read_bytes()
+    for end in (RecordWriter.close, RecordWriter.finish):
+        with RecordWriter(path, resume=True) as writer:
+            assert (writer.done, writer.provenance()) == ({"1"}, MADE)
+            writer.add(record("1"))
+            with pytest.raises(ConfigError, match="another process"):
+                RecordWriter(path, resume=True)
+            with pytest.raises(ConfigError, match="another process"):
+                RecordWriter(path, overwrite=True)
+            end(writer)
+        assert list(tmp_path.iterdir()) == [path]
+        assert path.read_bytes() == before
+    with RecordWriter(path, resume=True) as writer:
+        writer.add(record("2"))
+    assert list(tmp_path.iterdir()) == [writer.part]
+    assert [item.study_id for item in read_records(writer.part)] == ["1", "2"]
+
+
+def test_a_finished_file_of_something_else_stays(tmp_path):
+    path = tmp_path / "reports.jsonl"
+    path.write_text("hello\n")
+    with pytest.raises(ReportFormatError, match="jsonl:1"):
+        RecordWriter(path, resume=True)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "hello\n"
+
+
 @pytest.mark.parametrize("size", [0, 10, 65536, 70000, 200000])
 def test_a_torn_line_of_any_length_is_cut(tmp_path, size):
     path = tmp_path / "reports.jsonl"
