@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Pre-training on several nodes under SLURM: sbatch examples/hardware/slurm.sh CONFIG [options of dmlm fit]
-#   sbatch --nodes 2 examples/hardware/slurm.sh examples/paper/pretrain_manifest.yaml --data.path mine.csv
+#   sbatch --nodes 2 examples/hardware/slurm.sh examples/paper/pretrain_mimic_cxr.yaml \
+#     --config examples/paper/pretrain_manifest.yaml --data.path mine.csv
+# DMLM_HARDWARE names the trainer file. HF_HUB_OFFLINE is set to 1: fetch pre-trained weights first (docs/hardware.md).
 # One task per GPU; Lightning reads the rest from SLURM. data.batch_size is per process: nodes x 4 x batch_size pairs a step.
 # Where the job is about to reach its time limit, Lightning saves and requeues it, and it goes on where it was.
 #SBATCH --job-name=dmlm

@@ -2,6 +2,8 @@
 
 python examples/python/prepare_ablations.py DATA_DIR ROOT
 
+docs/results/real_trial.md says where the radiographs come from and what the columns of manifest.csv hold.
+
 Writes ``ROOT/ablations.csv``: the labels of prepare_real_trial.py (which says what stands where, and why), but
 
 - the manifest's validation and test images are both test images, because RSNA's test split alone has 27. No run of an
@@ -130,13 +132,13 @@ def opacity(row: dict[str, str], folder: Path) -> np.ndarray | None:
 def _read(folder: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     source = folder.resolve() / "manifest.csv"
     if not source.is_file():
-        msg = f"{source}: no such file; pass the folder that holds manifest.csv and images/"
+        msg = f"{source}: no such file; pass the folder of docs/results/real_trial.md, which holds manifest.csv"
         raise DatasetNotFoundError(msg)
     with source.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     missing = [name for name in needed if not rows or name not in rows[0]]
     if missing:
-        msg = f"{source}: no column {', '.join(missing)}; this script reads the manifest described in its README"
+        msg = f"{source}: no column {', '.join(missing)}; docs/results/real_trial.md lists the columns"
         raise DatasetFormatError(msg)
     return rows
 

@@ -2,6 +2,8 @@
 
 python examples/python/prepare_radiographs.py DATA_DIR ROOT
 
+docs/results/real_trial.md says where the radiographs come from and what the columns of manifest.csv hold.
+
 ROOT then holds one CSV per task and the masks that had to be made:
 
 - ``pretrain.csv``: as prepare_real_trial.py, but without the kermany images. Pre-training reads labels as reports; with
@@ -73,7 +75,7 @@ def prepare_all(folder: Path, root: Path) -> dict[str, Counter[str]]:
         rows = list(csv.DictReader(file))
     missing = [name for name in MORE if name not in rows[0]]
     if missing:
-        msg = f"{folder / 'manifest.csv'}: no column {', '.join(missing)}; expected the manifest of its README"
+        msg = f"{folder / 'manifest.csv'}: no column {', '.join(missing)}; docs/results/real_trial.md lists the columns"
         raise DatasetFormatError(msg)
     targets: dict[str, tuple[str, Callable[[Row], str]]] = {
         "kermany": ("class", lambda row: KERMANY.get(row["labels"], "") if row["source"] == "kermany" else ""),

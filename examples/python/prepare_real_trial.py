@@ -2,6 +2,8 @@
 
 python examples/python/prepare_real_trial.py DATA_DIR OUT.csv
 
+docs/results/real_trial.md says where the radiographs come from and what the columns of manifest.csv hold.
+
 A label stands only where somebody looked for that finding; everything else is blank (unknown):
 
 - Lung Opacity: the class that RSNA's radiologists gave to part of the NIH images.
@@ -88,7 +90,7 @@ def prepare(folder: Path, out: Path, without: tuple[str, ...] = (), absolute: bo
     """
     source = folder / "manifest.csv"
     if not source.is_file():
-        msg = f"{source}: no such file; pass the folder that holds manifest.csv and images/"
+        msg = f"{source}: no such file; pass the folder of docs/results/real_trial.md, which holds manifest.csv"
         raise DatasetNotFoundError(msg)
     counts: Counter[str] = Counter()
     with (
@@ -99,7 +101,7 @@ def prepare(folder: Path, out: Path, without: tuple[str, ...] = (), absolute: bo
         reader, writer = csv.DictReader(file), csv.DictWriter(result, COLUMNS, restval="")
         missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
         if missing:
-            msg = f"{source}: no column {', '.join(missing)}; this script reads the manifest described in its README"
+            msg = f"{source}: no column {', '.join(missing)}; docs/results/real_trial.md lists the columns"
             raise DatasetFormatError(msg)
         writer.writeheader()
         for row in reader:
