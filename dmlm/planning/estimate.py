@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dmlm.errors import ConfigError
 from dmlm.planning.flops import StepFlops, step_flops
 from dmlm.planning.hardware import Cluster
-from dmlm.planning.memory import Memory, parameters, process_memory
+from dmlm.planning.memory import Memory, pairs_that_fit, parameters, process_memory
 from dmlm.planning.shapes import Shapes
 
 _OPTIMIZER_BYTES = 28.0
@@ -126,8 +126,7 @@ def estimate(shapes: Shapes, run: Run, cluster: Cluster) -> Estimate:
     bottleneck = "loader" if loader > working else max(parts, key=lambda name: parts[name])
     mean_tokens = sum(run.tokens) / len(run.tokens)
     memory = process_memory(shapes, mean_tokens, run.batch, run.half)
-    per_pair = memory.activations / run.batch
-    room = gpu.memory - (memory.total - memory.activations)
+    room = (gpu.memory - (memory.total - memory.activations)) / (1 if run.half else 2)
     return Estimate(
         flops,
         memory,
@@ -142,7 +141,7 @@ def estimate(shapes: Shapes, run: Run, cluster: Cluster) -> Estimate:
         pairs * cluster.total / step,
         bottleneck,
         memory.total <= gpu.memory,
-        max(0, int(room / per_pair)),
+        pairs_that_fit(shapes, mean_tokens, room),
     )
 
 

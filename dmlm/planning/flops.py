@@ -126,6 +126,8 @@ def _pair(shapes: Shapes, tokens: float) -> StepFlops:
         teacher = blocks(shapes.image, full_image) + stem(shapes) + blocks(shapes.text, tokens)
         teacher += _head(shapes, shapes.image.width, shapes.patches + 1.0, hidden)
         teacher += _head(shapes, shapes.text.width, tokens, masked_tokens)
+    if shapes.chunk:  # the student's forward pass once more, chunk by chunk; heads of variances nobody reads count, too
+        again += (image + text + heads + predictor) / (1 + _BACKWARD)
     return StepFlops(image, text, heads, predictor, teacher, again)
 
 

@@ -12,6 +12,7 @@ from dmlm.planning.shapes import Shapes, Tower
 VIT_LAYER, BERT_LAYER, HEAD = 36.0, 40.0, 44.0
 QUERY, CONTEXT = 64.0, 14.0  # of a predictor block: its queries, and the elements that they read
 CHECKPOINT = 4.0  # the input of a layer, in float32
+DISTRIBUTION = 8.0  # mean and log-variance in float32, which outlive their chunk
 _OVERHEAD = 0.8e9
 """Context of CUDA, libraries, workspaces; bytes. An assumption."""
 
@@ -82,11 +83,10 @@ def activations(shapes: Shapes, tokens: float) -> float:
     """Bytes per pair that the backward pass needs, for texts of ``tokens`` tokens."""
     tokens = min(tokens, shapes.max_length)
     hidden = round(shapes.image_mask * shapes.patches) if shapes.masked else 0
-    seen = [shapes.patches + shapes.prefix] if shapes.full_pass else []
-    seen += [shapes.patches + shapes.prefix - hidden] if shapes.masked else []
-    size = sum(_tower(shapes.image, VIT_LAYER, each) for each in seen)
-    size += len(seen) * _tower(shapes.text, BERT_LAYER, tokens)
-    read = [*seen, *[tokens] * len(seen)]
+    read = _elements(shapes, tokens)
+    views = len(read) // 2
+    size = sum(_tower(shapes.image, VIT_LAYER, each) for each in read[:views])
+    size += views * _tower(shapes.text, BERT_LAYER, tokens)
     size += HEAD * shapes.embed_dim * sum(read)
     if shapes.masked:
         queries = hidden + shapes.text_mask * tokens
@@ -95,6 +95,32 @@ def activations(shapes: Shapes, tokens: float) -> float:
         per_block = keeps[0] * queries + keeps[1] * context
         size += shapes.predictor.width * (shapes.predictor.depth * per_block + CONTEXT * context)
     return size
+
+
+def batch_activations(shapes: Shapes, tokens: float, pairs: float) -> float:
+    """Bytes that the backward pass needs of ``pairs`` pairs: beyond a chunk, only their distributions are held."""
+    held = min(pairs, shapes.chunk) if shapes.chunk else pairs
+    return held * activations(shapes, tokens) + (pairs - held) * _distributions(shapes, tokens)
+
+
+def pairs_that_fit(shapes: Shapes, tokens: float, room: float) -> int:
+    """Most pairs whose activations fit into ``room`` bytes, 0 if none."""
+    one = activations(shapes, tokens)
+    if not shapes.chunk or room < shapes.chunk * one:
+        return max(0, int(room / one))
+    return shapes.chunk + int((room - shapes.chunk * one) / _distributions(shapes, tokens))
+
+
+def _distributions(shapes: Shapes, tokens: float) -> float:
+    return DISTRIBUTION * shapes.embed_dim * sum(_elements(shapes, min(tokens, shapes.max_length)))
+
+
+def _elements(shapes: Shapes, tokens: float) -> list[float]:
+    """Elements of every view that the student encodes."""
+    hidden = round(shapes.image_mask * shapes.patches) if shapes.masked else 0
+    seen = [shapes.patches + shapes.prefix] if shapes.full_pass else []
+    seen += [shapes.patches + shapes.prefix - hidden] if shapes.masked else []
+    return [*map(float, seen), *[tokens] * len(seen)]
 
 
 def _tower(tower: Tower, per_layer: float, tokens: float) -> float:
@@ -115,6 +141,6 @@ def process_memory(shapes: Shapes, tokens: float, pairs: int, half: bool) -> Mem
     """
     counts = parameters(shapes)
     trained, encoder = sum(counts.values()), sum(counts.values()) - counts["predictor"]
-    kept = pairs * activations(shapes, tokens) * (1 if half else 2)
+    kept = batch_activations(shapes, tokens, pairs) * (1 if half else 2)
     weights = (6.0 if half else 4.0) * trained
     return Memory(weights, 4.0 * trained, 8.0 * trained, 4.0 * encoder * shapes.teacher, kept, _OVERHEAD)

@@ -64,6 +64,7 @@ class Shapes:
         full_conditions: Whether the predictor reads full views of the other modality.
         full_target: Whether the student's own full view is the target.
         teacher: Whether a teacher with weights of its own encodes full views.
+        chunk: Pairs whose activations are held at a time (``model.chunk_size``); 0 for those of the whole batch.
     """
 
     image: Tower = field(default_factory=Tower)
@@ -85,6 +86,7 @@ class Shapes:
     full_conditions: bool = True
     full_target: bool = False
     teacher: bool = True
+    chunk: int = 0
 
 
 def read_shapes(configs: Sequence[Path]) -> tuple[Shapes, dict[str, Any]]:
@@ -141,6 +143,7 @@ def shapes_of(config: Mapping[str, Any]) -> Shapes:
         full_conditions=masked and conditioning == "full",
         full_target=masked and target in ("online", "shared"),
         teacher=masked and target in ("ema", "frozen"),
+        chunk=int(model.get("chunk_size") or 0),
     )
 
 

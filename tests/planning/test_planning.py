@@ -11,8 +11,9 @@ import yaml
 from dmlm.__main__ import main
 from dmlm.errors import ConfigError
 from dmlm.planning.estimate import Run, estimate
+from dmlm.planning.flops import step_flops
 from dmlm.planning.hardware import parse_cluster
-from dmlm.planning.memory import process_memory
+from dmlm.planning.memory import batch_activations, pairs_that_fit, process_memory
 from dmlm.planning.shapes import Shapes, Tower, read_shapes, shapes_of
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,21 @@ def test_memory_adds_up_and_checkpointing_saves_it() -> None:
     largest = Run(10_000, 1, result.largest_batch, [256])
     assert estimate(Shapes(), largest, parse_cluster("V100")).fits
     assert not estimate(Shapes(), Run(10_000, 1, result.largest_batch + 1, [256]), parse_cluster("V100")).fits
+
+
+def test_chunks_hold_few_activations_for_a_forward_pass_more() -> None:
+    whole, chunked = Shapes(), Shapes(chunk=8)
+    # measured by benchmarks/memory.py: 5 MiB for every pair beyond a chunk, at 256 tokens
+    further = batch_activations(chunked, 256, 33) - batch_activations(chunked, 256, 32)
+    assert further / 2**20 == pytest.approx(5.0, abs=0.1)
+    assert batch_activations(chunked, 256, 8) == batch_activations(whole, 256, 8)
+    assert batch_activations(chunked, 256, 32) == pytest.approx(batch_activations(whole, 256, 8) + 24 * further)
+    room = batch_activations(chunked, 256, 100)
+    assert pairs_that_fit(chunked, 256, room) == 100
+    assert pairs_that_fit(whole, 256, room) == int(room // batch_activations(whole, 256, 1)) < 100
+    plain, again = step_flops(whole, [256]), step_flops(chunked, [256])
+    student = plain.total - plain.teacher
+    assert again.total - plain.total == pytest.approx(student / 3, rel=0.02)
 
 
 def test_clusters() -> None:
