@@ -14,6 +14,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from dmlm.errors import ConfigError
 
 Reduce = Literal["mean", "sum"]
 
@@ -148,6 +151,20 @@ def pairwise_csd(p: Gaussian, q: Gaussian, reduce: Reduce = "mean", owners: Tens
         return _pairwise(p.mean.float(), q.mean.float(), spread, matching, p.mean.shape[-1], reduce)
 
 
+def pairwise_cosine(p: Gaussian, q: Gaussian) -> Tensor:
+    """``2 - 2 cos`` of the means of every pair: W2 of layer-normalised means without the variances.
+
+    Args:
+        p: ``(P, D)``.
+        q: ``(Q, D)``.
+
+    Returns:
+        float32 ``(P, Q)``.
+    """
+    with torch.autocast(p.mean.device.type, enabled=False):
+        return 2.0 - 2.0 * F.normalize(p.mean.float(), dim=-1) @ F.normalize(q.mean.float(), dim=-1).t()
+
+
 def standard_normal_kl(p: Gaussian, variance_only: bool = False) -> Tensor:
     """KL(p || N(0, I)) per dimension, the information-bottleneck guard: ``0.5 * (expm1(l) - l + mean^2)``.
 
@@ -196,7 +213,14 @@ def bound_logvar(raw: Tensor, low: float, high: float) -> Tensor:
 
 
 def unbound_logvar(value: float, low: float, high: float) -> float:
-    """Raw number that :func:`bound_logvar` maps to ``value``; used to initialise biases."""
+    """Raw number that :func:`bound_logvar` maps to ``value``; used to initialise biases.
+
+    Raises:
+        ConfigError: If the value does not lie between the bounds, which no raw number is mapped to.
+    """
+    if not low < value < high:
+        msg = f"logvar_init must lie inside logvar_range ({low}, {high}), got {value}"
+        raise ConfigError(msg)
     middle, half = (low + high) / 2, (high - low) / 2
     return middle + half * math.atanh((value - middle) / half)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dmlm.errors import ConfigError
 from dmlm.masking.draws import Source, random_rows
-from dmlm.masking.image import ImageMasker, MaskContext, hide_highest
+from dmlm.masking.image import ImageMasker, MaskContext, hidden_count, hide_highest
 
 
 class GuidedMask(ImageMasker):
@@ -26,7 +26,8 @@ class GuidedMask(ImageMasker):
     must hide equally many patches.
 
     Args:
-        ratio: Share of the patches that is hidden, at least 0 and below 1; with ``ratio_range`` the typical share.
+        ratio: Share of the patches that is hidden, at least 0 and below 1 (one patch at least stays visible); with
+            ``ratio_range`` the typical share.
         ratio_range: Smallest and largest share of an adaptive ratio; None fixes it.
         temperature: How strictly relevance is followed: near 0 the most relevant patches are always taken.
         uniform: Share of the weight that every patch gets alike, 0 to 1; 1 is random masking.
@@ -88,7 +89,7 @@ class GuidedMask(ImageMasker):
         weight = torch.logaddexp(guided, torch.full_like(guided, _log(self.uniform / patches)))
         # Gumbel top-k: exact weighted sampling without replacement
         gumbel = -torch.log(-torch.log(noise)).to(relevance.device)
-        count = round(self._ratio(relevance) * patches)
+        count = hidden_count(self._ratio(relevance), patches)
         return hide_highest(weight + gumbel, count).to(context.images.device)
 
     def take_counts(self) -> dict[str, int]:

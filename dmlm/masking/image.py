@@ -86,7 +86,7 @@ class RandomMask(ImageMasker):
     """Hide a fixed share of the patches, each subset equally likely.
 
     Args:
-        ratio: Share of the patches that is hidden, at least 0 and below 1; the count is rounded.
+        ratio: Share of the patches that is hidden, at least 0 and below 1; see :func:`hidden_count`.
 
     Raises:
         ConfigError: If the ratio is out of range.
@@ -101,7 +101,7 @@ class RandomMask(ImageMasker):
     def __call__(self, context: MaskContext, generator: Source) -> Tensor:
         """Draw masks; see :meth:`ImageMasker.__call__`."""
         noise = random_rows(len(context.images), context.num_patches, generator)
-        return hide_highest(noise, round(self.ratio * context.num_patches)).to(context.images.device)
+        return hide_highest(noise, hidden_count(self.ratio, context.num_patches)).to(context.images.device)
 
 
 class MAEMask(RandomMask):
@@ -116,6 +116,11 @@ class MaskVLMMask(RandomMask):
 
     def __init__(self, ratio: float = 0.6) -> None:
         super().__init__(ratio)
+
+
+def hidden_count(ratio: float, patches: int) -> int:
+    """Number of patches that a ratio below 1 hides: rounded, but one stays visible, as an image of none has no mean."""
+    return min(round(ratio * patches), patches - 1)
 
 
 def hide_highest(scores: Tensor, count: int) -> Tensor:

@@ -64,9 +64,7 @@ class ProbabilisticEncoder(Configurable, nn.Module):
             Gaussian of float32 ``(B, 1 + K, D)`` over the image and its ``K`` visible patches in row-major order, or
             ``(B, Q, D)``.
         """
-        features = self.image(images, mask)
-        sequence = torch.cat([features.pooled.unsqueeze(1), features.patches], dim=1)
-        return self.image_head(sequence, index=index)  # type: ignore[no-any-return]
+        return encode_images(self.image, self.image_head, images, mask, index)
 
     def encode_text(
         self,
@@ -90,12 +88,12 @@ class ProbabilisticEncoder(Configurable, nn.Module):
 
     def image_global(self, images: Tensor) -> Gaussian:
         """Distributions of whole images, ``(B, D)``: element 0 of :meth:`encode_image` without computing the others."""
-        return self.encode_image(images, index=_first(images)).at(0)
+        return self.encode_image(images, index=first_element(images)).at(0)
 
     def text_global(self, texts: TokenBatch | Sequence[ReportText | str]) -> Gaussian:
         """Distributions of whole texts, ``(B, D)``: element 0 of :meth:`encode_text` without computing the others."""
         tokens = texts if isinstance(texts, TokenBatch) else self.tokenize(texts).to(self.device)
-        return self.encode_text(tokens, index=_first(tokens.input_ids)).at(0)
+        return self.encode_text(tokens, index=first_element(tokens.input_ids)).at(0)
 
     def tokenize(self, texts: Sequence[ReportText | str]) -> TokenBatch:
         """Turn texts into tokens on the CPU."""
@@ -107,5 +105,18 @@ class ProbabilisticEncoder(Configurable, nn.Module):
         return next(self.parameters()).device
 
 
-def _first(batch: Tensor) -> Tensor:
+def encode_images(
+    tower: ImageEncoder, head: GaussianHead, images: Tensor, mask: Tensor | None = None, index: Tensor | None = None
+) -> Gaussian:
+    """Encode images by a tower and its head, for whoever holds these two without an encoder.
+
+    Arguments and result are those of :meth:`ProbabilisticEncoder.encode_image`.
+    """
+    features = tower(images, mask)
+    sequence = torch.cat([features.pooled.unsqueeze(1), features.patches], dim=1)
+    return head(sequence, index=index)  # type: ignore[no-any-return]
+
+
+def first_element(batch: Tensor) -> Tensor:
+    """``index`` that asks for element 0 of each of ``B`` sequences only: int64 ``(B, 1)``."""
     return torch.zeros(len(batch), 1, dtype=torch.int64, device=batch.device)

@@ -50,9 +50,6 @@ class GaussianHead(nn.Module):
     ) -> None:
         super().__init__()
         low, high = logvar_range
-        if not low < logvar_init < high:
-            msg = f"logvar_init must lie inside logvar_range ({low}, {high}), got {logvar_init}"
-            raise ConfigError(msg)
         self.kind, self.dim, self.logvar_range, self.norm_mean = kind, dim, (low, high), norm_mean
         if dim < 1:
             msg = f"the width of the distributions (embed_dim) must be at least 1, got {dim}"

@@ -35,6 +35,9 @@ class CrossModalPredictor(Configurable, nn.Module):
         logvar_init: Predicted log-variance at the start.
         logvar_range: Bounds of the predicted log-variance.
         gradient_checkpointing: Compute the inside of each block again in the backward pass instead of keeping it.
+
+    Raises:
+        ConfigError: If the numbers do not fit each other.
     """
 
     def __init__(

@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from dmlm.distributions import Gaussian, csd, kl_divergence, wasserstein2
+from dmlm.distributions import Gaussian, csd, kl_divergence, pairwise_cosine, wasserstein2
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.reports.prompts import cloze_prompt, zero_shot_prompts
@@ -51,12 +50,11 @@ def distances(image: Gaussian, text: Gaussian, kind: Distance) -> Tensor:
     There are few texts, so differences are taken element by element: the error of a matrix product
     would decide close pairs differently with another batch size.
     """
-    if kind != "cosine":
-        rows = Gaussian(image.mean.float().unsqueeze(1), image.logvar.float().unsqueeze(1))
-        columns = Gaussian(text.mean.float().unsqueeze(0), text.logvar.float().unsqueeze(0))
-        return wasserstein2(rows, columns) if kind == "w2" else csd(rows, columns)
-    with torch.autocast(image.mean.device.type, enabled=False):
-        return 2.0 - 2.0 * F.normalize(image.mean.float(), dim=-1) @ F.normalize(text.mean.float(), dim=-1).t()
+    if kind == "cosine":
+        return pairwise_cosine(image, text)
+    rows = Gaussian(image.mean.float().unsqueeze(1), image.logvar.float().unsqueeze(1))
+    columns = Gaussian(text.mean.float().unsqueeze(0), text.logvar.float().unsqueeze(0))
+    return wasserstein2(rows, columns) if kind == "w2" else csd(rows, columns)
 
 
 def zero_shot_scores(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dmlm.distributions import Gaussian, pairwise_csd, pairwise_wasserstein2, wasserstein2
+from dmlm.distributions import Gaussian, pairwise_cosine, pairwise_csd, pairwise_wasserstein2, wasserstein2
 from dmlm.errors import ConfigError
 from dmlm.objectives.distributed import gather, whole, world_size
 from dmlm.objectives.local_alignment import local_distances
@@ -26,18 +26,20 @@ class AlignmentLoss(nn.Module):
     ``contrastive``: symmetric InfoNCE over ``-scale * W2^2 / D``; positives share the target mass evenly, ignored pairs
     leave the softmax. ``cosine``: the same over ``-scale * (2 - 2 cos)`` of the means, which is on the same scale;
     variances take no part (ConVIRT, CLIP). ``csd_bce``: a sigmoid per pair over ``-scale * CSD / D + shift`` (PCME++,
-    ProLIP). ``attract`` is the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse
+    ProLIP); the sum over pairs is divided by the number of texts, so that further texts of an image do not enlarge it.
+    ``attract`` is the letter of Eq. 4, the mean distance of matching pairs: it has no force against collapse
     and does collapse; it is there to be studied.
 
     Args:
         kind: See above.
         positives: What counts as a positive: ``"findings"`` (what the report states), ``"same_text"``, ``"identity"``.
-        scale_init: Scale at the start, learned on a log scale. 7.14 on the mean over dimensions is CLIP's 1/0.07.
+        scale_init: Scale at the start, above 0 up to ``scale_max``, learned on a log scale. 7.14 on the mean over
+            dimensions is CLIP's 1/0.07.
         scale_max: Largest scale.
         shift_init: Shift of ``csd_bce`` at the start, learned.
 
     Raises:
-        ConfigError: If an option is unknown.
+        ConfigError: If an option is unknown or out of range.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class AlignmentLoss(nn.Module):
         if positives not in ("findings", "same_text", "identity"):
             msg = f"positives must be findings, same_text or identity, got '{positives}'"
             raise ConfigError(msg)
+        check_scale(scale_init, scale_max)
         self.kind, self.positives, self.scale_max = kind, positives, scale_max
         learned = kind != "attract"
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale_init)), requires_grad=learned)
@@ -70,10 +73,31 @@ class AlignmentLoss(nn.Module):
     @property
     def scale(self) -> Tensor:
         """Current scale, at most ``scale_max``."""
-        return whole(self.log_scale).exp().clamp_max(self.scale_max)
+        return self._scale(None)
+
+    def bounded_log_scale(self) -> Tensor:
+        """Logarithm of the scale for one step: what goes beyond ``scale_max`` has no gradient that leads further up.
+
+        Whether it leads up is that of the sum of all losses that were computed with this tensor.
+
+        Returns:
+            Scalar; it may lie above the bound, by the optimiser's last steps.
+        """
+        return _OnlyBack.apply(whole(self.log_scale), self.scale_max)  # type: ignore[no-untyped-call,no-any-return]
+
+    def _scale(self, log_scale: Tensor | None) -> Tensor:
+        free = (self.bounded_log_scale() if log_scale is None else log_scale).exp()
+        # the clamp itself has no gradient above the bound: the scale could never come back
+        return free + (free.clamp_max(self.scale_max) - free).detach()
 
     def forward(
-        self, image: Gaussian, text: Gaussian, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor
+        self,
+        image: Gaussian,
+        text: Gaussian,
+        report_facts: Tensor,
+        text_facts: Tensor,
+        text_keys: Tensor,
+        log_scale: Tensor | None = None,
     ) -> Tensor:
         """Compute the loss over the global batch (gathered over processes, with gradient).
 
@@ -84,6 +108,8 @@ class AlignmentLoss(nn.Module):
             report_facts: int64 ``(B, K, 4)``, what each image's whole report states.
             text_facts: int64 ``(T, K, 4)``, what each text states.
             text_keys: int64 ``(T,)``, hash of each text.
+            log_scale: Of :meth:`bounded_log_scale`, where the loss of a step has several parts; None takes one of its
+                own.
 
         Returns:
             Scalar float32, the same on every process.
@@ -93,15 +119,16 @@ class AlignmentLoss(nn.Module):
         if self.kind == "attract":
             return wasserstein2(Gaussian(image.mean[owners], image.logvar[owners]), text).mean()
         relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys), owners)
+        scale = self._scale(log_scale)
         if self.kind == "cosine":
-            return _contrast(-self.scale * _pairwise_cosine(image, text), relations)
+            return _contrast(-scale * pairwise_cosine(image, text), relations)
         if self.kind == "contrastive":
-            return _contrast(-self.scale * pairwise_wasserstein2(image, text, owners=owners), relations)
-        logits = -self.scale * pairwise_csd(image, text, owners=owners) + whole(self.shift)
+            return _contrast(-scale * pairwise_wasserstein2(image, text, owners=owners), relations)
+        logits = -scale * pairwise_csd(image, text, owners=owners) + whole(self.shift)
         wanted = relations.positive.to(logits.dtype)
         known = (relations.positive | relations.negative).to(logits.dtype)
         each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        return (each * known).sum() / len(logits)
+        return (each * known).sum() / logits.shape[1]
 
     def local(
         self,
@@ -111,6 +138,7 @@ class AlignmentLoss(nn.Module):
         report_facts: Tensor,
         text_facts: Tensor,
         text_keys: Tensor,
+        log_scale: Tensor | None = None,
     ) -> Tensor:
         """Contrast images and texts by their patches and words (see :mod:`dmlm.objectives.local_alignment`).
 
@@ -123,6 +151,7 @@ class AlignmentLoss(nn.Module):
             report_facts: int64 ``(B, K, 4)``.
             text_facts: int64 ``(B, K, 4)``.
             text_keys: int64 ``(B,)``.
+            log_scale: See :meth:`forward`.
 
         Returns:
             Scalar float32, the same on every process.
@@ -132,7 +161,7 @@ class AlignmentLoss(nn.Module):
         everyone = Gaussian(gather(patches.mean.float()), gather(patches.logvar.float()))
         apart = gather(local_distances(everyone, tokens, words, self.kind == "cosine").t().contiguous()).t()
         relations = self.relations(gather(report_facts), gather(text_facts), gather(text_keys), owners)
-        return _contrast(-self.scale * apart, relations)
+        return _contrast(-self._scale(log_scale) * apart, relations)
 
     def relations(self, report_facts: Tensor, text_facts: Tensor, text_keys: Tensor, owners: Tensor) -> PairRelations:
         """Positives and negatives of a global batch under the chosen rule; ``owners`` int64 ``(T,)``."""
@@ -143,15 +172,40 @@ class AlignmentLoss(nn.Module):
         return identity_relations(len(report_facts), owners)
 
 
+class _OnlyBack(torch.autograd.Function):
+    """The same number, without the gradients that would raise it where its exponential is above a bound.
+
+    Part of the graph, so that it acts on what each process gets before DDP averages, and needs nothing of the
+    optimiser. A loss scaler's factor is positive and does not change the sign.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_scale: Tensor, bound: float) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(log_scale.exp() > bound)
+        return log_scale.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        (above,) = ctx.saved_tensors
+        # descent on a negative gradient is a step up
+        return torch.where(above & (gradient < 0), torch.zeros_like(gradient), gradient), None
+
+
+def check_scale(scale_init: float, scale_max: float) -> None:
+    """Refuse a scale that has no logarithm or starts beyond its bound.
+
+    Raises:
+        ConfigError: Unless ``0 < scale_init <= scale_max`` and ``scale_init`` is finite.
+    """
+    if not 0 < scale_init <= scale_max or math.isinf(scale_init):
+        msg = f"scale_init must be finite, above 0 and at most scale_max ({scale_max}), got {scale_init}"
+        raise ConfigError(msg)
+
+
 def _owners(images: int, texts: int, device: torch.device) -> Tensor:
     """Image of each text in the gathered batch: every process brings its images and, image by image, their texts."""
     own = torch.arange(texts, device=device) % images
     return (torch.arange(world_size(), device=device)[:, None] * images + own).flatten()
-
-
-def _pairwise_cosine(image: Gaussian, text: Gaussian) -> Tensor:
-    """``2 - 2 cos`` of the means, ``(B, T)``: W2 of layer-normalised means without the variances."""
-    return 2.0 - 2.0 * F.normalize(image.mean, dim=-1) @ F.normalize(text.mean, dim=-1).t()
 
 
 def _contrast(logits: Tensor, relations: PairRelations) -> Tensor:

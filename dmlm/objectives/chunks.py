@@ -39,6 +39,11 @@ class InChunks:
         return partial(in_chunks, value, self._size) if name in _ROW_BY_ROW else value
 
 
+def chunked_like(reader: Any, module: nn.Module) -> Any:  # noqa: ANN401 - a module, or the stand-in of one
+    """Let ``module`` compute in the chunks that ``reader`` computes in; as it is where ``reader`` is no stand-in."""
+    return InChunks(module, reader._size) if isinstance(reader, InChunks) else module
+
+
 def in_chunks(function: Callable[..., Gaussian], size: int, *arguments: Any, **named: Any) -> Gaussian:  # noqa: ANN401
     """Call ``function`` on chunks of its batch and put the results together; activations are computed again if needed.
 

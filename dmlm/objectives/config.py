@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from dmlm.distributions import Reduce
 from dmlm.errors import ConfigError
-from dmlm.objectives.alignment import AlignmentKind, Positives
+from dmlm.objectives.alignment import AlignmentKind, Positives, check_scale
 from dmlm.objectives.masked_prediction import Direction
-from dmlm.objectives.teacher import TargetKind
+from dmlm.objectives.teacher import TargetKind, check_momentum
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ class ObjectiveConfig:
         text_weight: Weight of masked tokens inside masked prediction.
         image_weight: Weight of masked patches.
         target: Where true distributions come from: ``ema``, ``frozen``, ``online``, ``shared``.
-        momentum: EMA momentum at the start and at the end of training.
+        momentum: EMA momentum at the start and at the end of training, both in 0..1.
         conditioning: ``cross_full`` reads the full view of the other modality, ``joint`` its masked view.
         alignment: ``contrastive``, ``cosine`` (no variances), ``csd_bce`` or ``attract`` (the letter of Eq. 4, which
             collapses).
         positives: ``findings``, ``same_text`` or ``identity``.
         align_view: Align ``full`` or ``masked`` views. ``masked`` with ``joint`` needs no full student pass.
         local_weight: Weight, inside alignment, of the contrast of words with patches (GLoRIA-like); 0 leaves it out.
-        scale_init: Alignment scale at the start.
+        scale_init: Alignment scale at the start, above 0 up to ``scale_max``.
         scale_max: Largest alignment scale.
         vib_weight: Weight of KL(global element || N(0, I)), which guards the variances; without alignment it acts on
             variances only, as nothing would hold the means away from 0.
@@ -77,14 +78,20 @@ class ObjectiveConfig:
                 f"it), got {self.masked_start}"
             )
             raise ConfigError(msg)
+        for name in ("text_weight", "image_weight", "local_weight", "vib_weight", "token_anchor", "pixel_anchor"):
+            if not 0 <= getattr(self, name) < math.inf:
+                msg = f"{name} is a weight and must be finite and at least 0, got {getattr(self, name)}"
+                raise ConfigError(msg)
+        check_momentum(self.momentum)
+        check_scale(self.scale_init, self.scale_max)
         for name, allowed in (("conditioning", ("cross_full", "joint")), ("align_view", ("full", "masked"))):
             if getattr(self, name) not in allowed:
                 msg = f"{name} must be {' or '.join(allowed)}, got '{getattr(self, name)}'"
                 raise ConfigError(msg)
-        if self.local_weight < 0 or (self.local_weight and (self.masked_weight == 1 or self.align_view == "masked")):
+        if self.local_weight and (self.masked_weight == 1 or self.align_view == "masked"):
             msg = (
-                "local_weight must be at least 0, and with it masked_weight below 1 and align_view full (words are "
-                f"compared with all patches), got {self.local_weight}"
+                "local_weight above 0 needs masked_weight below 1 and align_view full (words are compared with all "
+                f"patches), got {self.local_weight}"
             )
             raise ConfigError(msg)
         if self.target == "online" and (self.masked_weight == 1 or self.alignment == "attract"):

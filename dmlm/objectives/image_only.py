@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from dmlm.distributions import Gaussian
 from dmlm.errors import ConfigError
-from dmlm.models.encoder import ProbabilisticEncoder
+from dmlm.models.encoder import ProbabilisticEncoder, encode_images, first_element
 from dmlm.models.image import visible_indices
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.objectives.batch import Step
 from dmlm.objectives.distributed import gather, rank, world_size
 from dmlm.objectives.monitors import spread
 from dmlm.objectives.reconstruction import ReconstructionAnchor
-from dmlm.objectives.teacher import follow, momentum_at
+from dmlm.objectives.teacher import check_momentum, follow, momentum_at
 
 ImageObjectiveKind = Literal["simclr", "moco", "mae"]
 
@@ -37,8 +37,8 @@ class ImageObjectiveConfig:
             encoder's other view and a queue of earlier ones) or ``mae`` (pixels of masked patches).
         temperature: Of the two contrastive ones.
         projection_dim: Width in which they compare.
-        queue: Length of ``moco``'s queue, a multiple of the global batch.
-        momentum: Of ``moco``'s slow encoder, at the start and at the end of training.
+        queue: Length of ``moco``'s queue; of a global batch that is longer the last keys are kept.
+        momentum: Of ``moco``'s slow encoder, at the start and at the end of training, both in 0..1.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -58,6 +58,7 @@ class ImageObjectiveConfig:
             if not getattr(self, name) > 0:
                 msg = f"{name} of an image objective must be above 0, got {getattr(self, name)}"
                 raise ConfigError(msg)
+        check_momentum(self.momentum)
 
 
 class ImageObjective(nn.Module):
@@ -165,9 +166,11 @@ class ImageObjective(nn.Module):
         elements = encoder.encode_image(images)
         asked: Tensor = self.projection(elements.at(0).mean)  # type: ignore[misc]
         with torch.no_grad():
-            image, head, projection = self.slow
-            features = image(second)
-            keys = F.normalize(projection(head(features.pooled.unsqueeze(1)).mean[:, 0]), dim=1)
+            parts: list[Any] = [*self.slow]
+            image, head, projection = parts
+            # by what encodes the queries: an `attn` head reads all patches, and is another function without them
+            slow = encode_images(image, head, second, index=first_element(second)).at(0)
+            keys = F.normalize(projection(slow.mean).float(), dim=1)
         # a copy, because the queue changes before the gradient is taken
         loss = info_nce(asked, keys, self.queue.clone(), self.config.temperature)
         if self.training:
@@ -176,8 +179,9 @@ class ImageObjective(nn.Module):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
+        keys = keys[-len(self.queue) :]
         places = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
-        self.queue[places] = keys[-len(self.queue) :] if len(keys) > len(self.queue) else keys
+        self.queue[places] = keys
         self.place.copy_((self.place + len(keys)) % len(self.queue))
 
 
@@ -190,16 +194,17 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
         temperature: Divides the cosines.
 
     Returns:
-        Scalar, the mean over this process's ``2 B`` views.
+        Scalar float32, the mean over this process's ``2 B`` views.
     """
     count, world, place = len(first), world_size(), rank()
-    own = F.normalize(torch.cat([first, second]).float(), dim=1)
-    everyone = gather(own)  # process by process: first views, then second views
-    logits = own @ everyone.t() / temperature
-    row = torch.arange(2 * count, device=own.device)
-    start = 2 * count * place
-    logits = logits.masked_fill(F.one_hot(start + row, 2 * count * world).bool(), -torch.inf)
-    return F.cross_entropy(logits, start + (row + count) % (2 * count))
+    with torch.autocast(first.device.type, enabled=False):
+        own = F.normalize(torch.cat([first, second]).float(), dim=1)
+        everyone = gather(own)  # process by process: first views, then second views
+        logits = own @ everyone.t() / temperature
+        row = torch.arange(2 * count, device=own.device)
+        start = 2 * count * place
+        logits = logits.masked_fill(F.one_hot(start + row, 2 * count * world).bool(), -torch.inf)
+        return F.cross_entropy(logits, start + (row + count) % (2 * count))
 
 
 def info_nce(asked: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -210,7 +215,11 @@ def info_nce(asked: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> 
         keys: Their keys, unit vectors without gradient, ``(B, P)``.
         queue: Keys of other images, unit vectors, ``(Q, P)``.
         temperature: Divides the cosines.
+
+    Returns:
+        Scalar float32, the mean over this process's views.
     """
-    asked = F.normalize(asked.float(), dim=1)
-    logits = torch.cat([(asked * keys).sum(1, keepdim=True), asked @ queue.t()], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(asked), dtype=torch.long, device=asked.device))
+    with torch.autocast(asked.device.type, enabled=False):
+        asked, keys, queue = F.normalize(asked.float(), dim=1), keys.float(), queue.float()
+        logits = torch.cat([(asked * keys).sum(1, keepdim=True), asked @ queue.t()], dim=1) / temperature
+        return F.cross_entropy(logits, torch.zeros(len(asked), dtype=torch.long, device=asked.device))

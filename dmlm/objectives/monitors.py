@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from dmlm.errors import CollapseError, ConfigError
@@ -26,14 +25,6 @@ def spread(elements: Tensor) -> Tensor:
     """
     elements = elements.detach().float()
     return (elements.var(0, unbiased=False).mean() / elements.square().mean().clamp_min(1e-12)).sqrt()
-
-
-def effective_rank(elements: Tensor) -> Tensor:
-    """Exponential of the entropy of the centred rows' normalised squared singular values, ``(B, D)`` -> scalar."""
-    elements = elements.detach().float()
-    power = torch.linalg.svdvals(elements - elements.mean(0)).square()
-    share = power / power.sum().clamp_min(1e-12)
-    return torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
 
 
 class CollapseMonitor:

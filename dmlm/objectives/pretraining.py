@@ -20,6 +20,7 @@ from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.tokens import TokenBatch
 from dmlm.objectives.alignment import AlignmentLoss
 from dmlm.objectives.batch import Encoded, Step, Views
+from dmlm.objectives.chunks import chunked_like
 from dmlm.objectives.config import ObjectiveConfig
 from dmlm.objectives.distributed import idle
 from dmlm.objectives.masked_prediction import MaskedPredictionLoss
@@ -84,10 +85,11 @@ class PretrainingObjective(nn.Module):
         elif config.masked_weight > 0:  # not yet: the same graph at every step, which DDP counts on
             loss = loss + idle(predictor, *(() if self.anchor is None else (self.anchor,)))
         if config.masked_weight < 1:
-            align = self._align(encoder, image, text, views)
+            log_scale = self.alignment.bounded_log_scale()  # one for both parts of the loss
+            align = self._align(encoder, image, text, views, log_scale)
             parts |= {"align": align, "scale": self.alignment.scale}
             if config.local_weight:
-                parts["align_local"] = self._align_local(seen, views)
+                parts["align_local"] = self._align_local(seen, views, log_scale)
                 align = align + config.local_weight * parts["align_local"]
             loss = loss + (1.0 - config.masked_weight) * align
         parts |= {
@@ -98,7 +100,9 @@ class PretrainingObjective(nn.Module):
         }
         return Step(loss, {"loss": loss.detach(), **{name: value.detach() for name, value in parts.items()}})
 
-    def _align(self, encoder: ProbabilisticEncoder, image: Gaussian, text: Gaussian, views: Views) -> Tensor:
+    def _align(
+        self, encoder: ProbabilisticEncoder, image: Gaussian, text: Gaussian, views: Views, log_scale: Tensor
+    ) -> Tensor:
         """Align images with their text views and further statements."""
         facts, keys = views.text_facts, views.text_keys
         if views.statements is not None:
@@ -108,13 +112,14 @@ class PretrainingObjective(nn.Module):
             facts = torch.cat([facts, views.statements.facts])
             keys = torch.cat([keys, views.statements.keys])
         with record_function("dmlm: losses"):
-            loss: Tensor = self.alignment(image, text, views.report_facts, facts, keys)
+            loss: Tensor = self.alignment(image, text, views.report_facts, facts, keys, log_scale)
         return loss
 
-    def _align_local(self, seen: Encoded, views: Views) -> Tensor:
+    def _align_local(self, seen: Encoded, views: Views, log_scale: Tensor) -> Tensor:
         """Align the words of the text views with the patches of the images."""
         facts = (views.report_facts, views.text_facts, views.text_keys)
-        return self.alignment.local(seen.image.at(slice(1, None)), seen.text, views.tokens.words >= 0, *facts)
+        patches, words = seen.image.at(slice(1, None)), views.tokens.words >= 0
+        return self.alignment.local(patches, seen.text, words, *facts, log_scale)
 
     def _encode(
         self, encoder: ProbabilisticEncoder, views: Views, full: bool, masked: bool
@@ -160,7 +165,7 @@ class PretrainingObjective(nn.Module):
         query, hidden = positions_of(views.image_mask)
         visible = visible_indices(views.image_mask)
         with record_function("dmlm: teacher"):
-            target = self._targets(views, full, query + 1, text_query)
+            target = self._targets(encoder, views, full, query + 1, text_query)
         text_visible = valid & ~views.text_mask
         cross = config.conditioning == "cross_full" and full is not None
         other = full if cross and full is not None else masked
@@ -207,18 +212,30 @@ class PretrainingObjective(nn.Module):
         text, read = (full.text, valid) if cross else (masked.text, valid & ~views.text_mask)
         grid = encoder.image.patch_grid
         predicted = predictor.predict_image(hidden, masked.image, visible, text, read, grid)
-        return predicted, self._targets(views, full, hidden + 1, positions_of(views.text_mask)[0]).image
+        target = self._targets(encoder, views, full, hidden + 1, positions_of(views.text_mask)[0])
+        return predicted, target.image
 
     @torch.no_grad()
     def encode_full(self, encoder: ProbabilisticEncoder, images: Tensor, tokens: TokenBatch) -> Encoded:
-        """Encode full views without gradient, by the teacher where it has weights of its own, else by ``encoder``."""
-        reader = encoder if self.teacher.encoder is None else self.teacher.encoder
+        """Encode full views without gradient, by the teacher where it has weights of its own, else by ``encoder``.
+
+        Where ``encoder`` computes in chunks, so does the teacher.
+        """
+        reader = encoder if self.teacher.encoder is None else chunked_like(encoder, self.teacher.encoder)
         return Encoded(reader.encode_image(images), reader.encode_text(tokens))
 
-    def _targets(self, views: Views, full: Encoded | None, image_index: Tensor, text_index: Tensor) -> Encoded:
+    def _targets(
+        self,
+        encoder: ProbabilisticEncoder,
+        views: Views,
+        full: Encoded | None,
+        image_index: Tensor,
+        text_index: Tensor,
+    ) -> Encoded:
         """True distributions of the masked elements; a teacher's heads compute no others."""
         teacher = self.teacher.encoder
         if teacher is not None and views.targets is None:
+            teacher = chunked_like(encoder, teacher)
             with torch.no_grad():
                 return Encoded(
                     teacher.encode_image(views.images, index=image_index),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -28,7 +29,7 @@ class Teacher(nn.Module):
         momentum: Momentum at the start and at the end of training, on a half cosine.
 
     Raises:
-        ConfigError: If the kind is unknown.
+        ConfigError: If the kind is unknown or the momentum out of range.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Teacher(nn.Module):
         if kind not in ("ema", "frozen", "online", "shared"):
             msg = f"target must be ema, frozen, online or shared, got '{kind}'"
             raise ConfigError(msg)
+        check_momentum(momentum)
         self.kind, self.bounds = kind, tuple(momentum)
         self.encoder = copy.deepcopy(encoder).requires_grad_(requires_grad=False).eval() if self.has_copy else None
 
@@ -74,6 +76,17 @@ class Teacher(nn.Module):
             return
         weight = 1.0 - self.momentum(progress)
         follow(self.encoder, encoder, weight)
+
+
+def check_momentum(momentum: Sequence[float]) -> None:
+    """Refuse a momentum with which a copy would leave its original instead of following it.
+
+    Raises:
+        ConfigError: If it is not two numbers in 0..1.
+    """
+    if len(momentum) != 2 or not all(0 <= value <= 1 for value in momentum):
+        msg = f"momentum must be two numbers in 0..1, at the start and at the end of training, got {list(momentum)}"
+        raise ConfigError(msg)
 
 
 def momentum_at(progress: float, start: float, end: float) -> float:

@@ -19,7 +19,7 @@ from dmlm.tasks.layer_rates import by_layer
 
 _NO_DECAY = re.compile(
     r"(^|[._])(pos|position|abs_pos|rel_pos|type|token_type|cls|mask|reg|dist)_?(embed|embedding|token)s?(\.weight)?$"
-    r"|(^|[._])(query|queries|scale|logit_scale|temperature|gamma)$"
+    r"|(^|[._])(position|positions|query|queries|scale|logit_scale|temperature|gamma)$"
 )
 
 _IMAGE_SIDE = "encoder.image."

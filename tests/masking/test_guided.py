@@ -23,6 +23,7 @@ from dmlm.masking import (
     RandomMask,
     text_patch_similarity,
 )
+from dmlm.models import TimmImageEncoder
 from dmlm.models.tokens import TokenBatch
 from dmlm.reports import from_labels, render
 from dmlm.reports.schema import SECTIONS
@@ -65,7 +66,25 @@ def test_every_image_hides_the_exact_number(ratio: float, rows: int, columns: in
     mask = kind(ratio=ratio)(context(batch, (rows, columns)), generator())
     assert mask.shape == (batch, rows * columns)
     assert mask.dtype == torch.bool
-    assert mask.sum(1).tolist() == [round(ratio * rows * columns)] * batch
+    assert mask.sum(1).tolist() == [min(round(ratio * rows * columns), rows * columns - 1)] * batch
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        *((kind, {"ratio": 0.99}) for kind in (RandomMask, MAEMask, MaskVLMMask, AppearanceMask, AttentionMask)),
+        *((kind, {"ratio": 0.99, "ratio_range": (0.98, 0.995)}) for kind in (AppearanceMask, AttentionMask)),
+    ],
+)
+def test_a_ratio_that_rounds_to_everything_leaves_one_patch(kind, options: dict) -> None:
+    """A CNN's and a class-token-free ViT's image is the mean over its visible patches: of none it would be NaN."""
+    batch = context(2, (4, 4), side=64)
+    mask = kind(**options)(batch, generator())
+    assert mask.sum(1).tolist() == [15, 15]
+    assert kind(**options)(context(2, (1, 1)), generator()).sum() == 0
+    cnn = TimmImageEncoder("test_resnet", False, 64, {"output_stride": 16})
+    assert cnn.patch_grid == (4, 4)
+    assert torch.isfinite(cnn(batch.images, mask).pooled).all()
 
 
 @pytest.mark.parametrize(("masker", "share"), [(NoMask(), 0), (MAEMask(), 147), (MaskVLMMask(), 118)])

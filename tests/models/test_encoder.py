@@ -61,6 +61,12 @@ def test_head_refuses_wrong_numbers(arguments: dict, match: str) -> None:
         GaussianHead(8, 8, **{"kind": "attn", "num_heads": 4, **arguments})
 
 
+@pytest.mark.parametrize("logvar_init", [-7.0, -6.0, 2.0, float("nan")])
+def test_predictor_refuses_a_variance_beyond_its_bounds(logvar_init: float) -> None:
+    with pytest.raises(ConfigError, match=r"^logvar_init must lie inside logvar_range \(-6.0, 2.0\), got "):
+        CrossModalPredictor(24, width=24, depth=1, num_heads=2, logvar_init=logvar_init)
+
+
 def test_encoder_gives_gaussians_of_visible_elements() -> None:
     encoder = tiny_encoder(head="attn")
     views = example_views(encoder, 3)

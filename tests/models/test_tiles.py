@@ -17,6 +17,7 @@ from dmlm.models import (
     save_pretrained,
     tiles,
 )
+from dmlm.tasks.optim import OptimConfig, parameter_groups
 
 
 def trunk(side: int = 32) -> TimmImageEncoder:
@@ -82,6 +83,14 @@ def test_kept_descriptions_are_those_of_the_trunk(monkeypatch: pytest.MonkeyPatc
 def test_sizes_must_fit() -> None:
     with pytest.raises(ConfigError, match="multiple"):
         TileEncoder(trunk(), image_size=100)
+
+
+def test_positions_have_no_weight_decay() -> None:
+    model = ProbabilisticEncoder(encoder(), tiny_bert(), embed_dim=24, head="mlp")
+    groups = parameter_groups(model, ("image.", "text."), OptimConfig())
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decay[id(model.image.position)] == 0
+    assert decay[id(model.image.embed[1].weight)] == OptimConfig().weight_decay
 
 
 def test_saved_and_loaded(tmp_path) -> None:

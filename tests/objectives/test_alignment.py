@@ -10,8 +10,9 @@ import torch
 from conftest import example_views, gaussian, tiny_encoder, tiny_predictor
 from torch.nn import functional as F
 
-from dmlm.distributions import Gaussian, wasserstein2
+from dmlm.distributions import Gaussian, pairwise_cosine, wasserstein2
 from dmlm.models.tokens import TokenBatch
+from dmlm.models.zero_shot import distances
 from dmlm.objectives import (
     AlignmentLoss,
     ObjectiveConfig,
@@ -149,6 +150,45 @@ def test_csd_bce_value() -> None:
             total -= F.logsigmoid((1 if i == j else -1) * (7.14 - 7.14 * distance))
     torch.testing.assert_close(loss(image, text, nothing, nothing, torch.arange(4)), total / 4, atol=1e-4, rtol=1e-4)
     assert loss.distance == "csd"
+
+
+@pytest.mark.parametrize("further", [0, 1, 4])
+def test_csd_bce_does_not_grow_with_the_texts_of_an_image(further: int) -> None:
+    """The same texts several times make as many times more pairs, and the same loss."""
+    loss = AlignmentLoss("csd_bce", "identity")
+    image, text = gaussian(4, 8, seed=1), gaussian(4, 8, seed=2)
+    nothing = torch.zeros(4, 2, 4, dtype=torch.long)
+    once = loss(image, text, nothing, nothing, torch.arange(4))
+    times = 1 + further
+    repeated = Gaussian(text.mean.repeat(times, 1), text.logvar.repeat(times, 1))
+    again = loss(image, repeated, nothing, nothing.repeat(times, 1, 1), torch.arange(4).repeat(times))
+    torch.testing.assert_close(again, once)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["contrastive", "cosine", "csd_bce"])
+def test_autocast_changes_no_digit(kind: str, dtype: torch.dtype) -> None:
+    """A scale of 50 makes the rounding of a cosine in half precision an error of the logit of 0.4."""
+    loss = AlignmentLoss(kind, "identity", scale_init=50.0)
+    common, nothing = gaussian(1, 64).mean, torch.zeros(16, 2, 4, dtype=torch.long)
+    results = []
+    for enabled in (False, True):
+        mean = (common + 0.3 * gaussian(16, 64, seed=1).mean).requires_grad_()
+        image, text = Gaussian(mean, gaussian(16, 64).logvar), gaussian(16, 64, seed=2)
+        text = Gaussian(common + 0.3 * text.mean, text.logvar)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            value = loss(image, text, nothing, nothing, torch.arange(16))
+        value.backward()
+        results.append((value.detach(), mean.grad))
+    for plain, cast in zip(*results, strict=True):
+        assert torch.equal(plain, cast)
+
+
+def test_training_and_zero_shot_have_one_cosine() -> None:
+    image, text = gaussian(5, 8, seed=1), gaussian(3, 8, seed=2)
+    wanted = 2 - 2 * F.cosine_similarity(image.mean[:, None], text.mean[None], dim=-1)
+    torch.testing.assert_close(pairwise_cosine(image, text), wanted)
+    assert torch.equal(distances(image, text, "cosine"), pairwise_cosine(image, text))
 
 
 def test_attract_is_the_mean_distance_of_pairs() -> None:

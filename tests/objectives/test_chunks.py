@@ -72,6 +72,23 @@ def test_dropout_is_the_same_when_a_chunk_is_computed_again() -> None:
     torch.testing.assert_close(given, text.model.embeddings.word_embeddings.weight.grad)
 
 
+@pytest.mark.parametrize("size", [3, None])
+def test_the_teacher_encodes_in_chunks_too(size: int | None) -> None:
+    encoder, predictor = tiny_encoder(), tiny_predictor()
+    objective = PretrainingObjective(ObjectiveConfig(), encoder)
+    views, rows = example_views(encoder, 10), []
+    for tower in (objective.teacher.encoder.image, objective.teacher.encoder.text):
+        tower.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    parts = (encoder, predictor) if size is None else (InChunks(encoder, size), InChunks(predictor, size))
+    wanted = [10] if size is None else [3, 3, 3, 1]
+    objective(*parts, views)
+    assert rows == 2 * wanted
+    rows.clear()
+    full = objective.encode_full(parts[0], views.images, views.tokens)
+    assert rows == 2 * wanted
+    torch.testing.assert_close(full.image.mean, encoder.encode_image(views.images).mean, atol=1e-5, rtol=1e-5)
+
+
 def kept(size: int | None) -> int:
     """Bytes that the graph of a step keeps for the backward pass."""
     encoder, predictor = tiny_encoder(), tiny_predictor()

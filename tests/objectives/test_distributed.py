@@ -38,6 +38,7 @@ CONFIGS = {
         vib_weight=0.0,
     ),
     "waiting": ObjectiveConfig(masked_start=0.5),
+    "bound": ObjectiveConfig(scale_init=5.0, scale_max=5.0, local_weight=0.5),  # the scale has gone beyond its bound
     "half": ObjectiveConfig(token_anchor=0.5),  # the last process's texts have nothing to hide
 }
 WAYS = {
@@ -47,7 +48,7 @@ WAYS = {
     "fp16": {},
 }
 CASES = [
-    *((name, "plain") for name in ("attract", "csd_bce", "default", "joint")),
+    *((name, "plain") for name in ("attract", "bound", "csd_bce", "default", "joint")),
     ("half", "plain"),
     ("waiting", "static"),
     ("default", "chunks"),
@@ -64,6 +65,9 @@ class Whole(nn.Module):
         self.chunk_size = chunk_size
         self.encoder, self.predictor = tiny_encoder(), tiny_predictor()
         self.objective = PretrainingObjective(config, self.encoder)
+        if config == CONFIGS["bound"]:
+            with torch.no_grad():
+                self.objective.alignment.log_scale.add_(0.1)
 
     def forward(self, views: Views, progress: float) -> torch.Tensor:
         parts = (self.encoder, self.predictor)

@@ -70,6 +70,59 @@ def test_the_queue_goes_round_and_the_slow_encoder_follows() -> None:
     assert not slow.requires_grad
 
 
+@pytest.mark.parametrize("head", ["attn", "mlp"])
+def test_keys_are_made_as_queries_are(head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow encoder starts as the copy of the one that trains: equal images give equal vectors."""
+    encoder = tiny_encoder(head=head).eval()
+    objective = ImageObjective(ImageObjectiveConfig("moco", queue=16), encoder).eval()
+    seen = []
+    monkeypatch.setattr(
+        "dmlm.objectives.image_only.info_nce",
+        lambda asked, keys, *rest: (seen.append((F.normalize(asked, dim=1), keys)), info_nce(asked, keys, *rest))[1],
+    )
+    objective(encoder, None, images(5), images(5))
+    torch.testing.assert_close(*seen[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_longer_than_the_queue_leaves_its_last_keys() -> None:
+    encoder = tiny_encoder()
+    objective = ImageObjective(ImageObjectiveConfig("moco", queue=4), encoder).train()
+    assert torch.isfinite(objective(encoder, None, images(7), images(7)).loss)
+    keys = F.normalize(torch.randn(13, 128), dim=1)
+    objective._enqueue(keys[:3])
+    objective._enqueue(keys[3:9])
+    place = int(objective.place)
+    assert torch.equal(objective.queue.roll(-place, 0), keys[5:9]), "the oldest key is the next that goes"
+    objective._enqueue(keys[9:10])
+    objective._enqueue(keys[10:13])
+    assert torch.equal(objective.queue.roll(-int(objective.place), 0), keys[9:13])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_no_digit(dtype: torch.dtype) -> None:
+    common = torch.randn(1, 64)
+    first, second, queue = (common + 0.3 * torch.randn(count, 64) for count in (8, 8, 20))
+    losses = {
+        "nt_xent": lambda: nt_xent(first, second, 0.05),
+        "info_nce": lambda: info_nce(first, F.normalize(second, dim=1), F.normalize(queue, dim=1), 0.05),
+    }
+    for name, loss in losses.items():
+        with torch.autocast("cpu", dtype=dtype):
+            cast = loss()
+        assert torch.equal(cast, loss()), name
+
+
+def test_moco_trains_under_autocast() -> None:
+    """Keys of the towers are in half precision there, and the queue is not."""
+    encoder = tiny_encoder()
+    objective = ImageObjective(ImageObjectiveConfig("moco", queue=16), encoder).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = objective(encoder, None, images(4), images(4)).loss
+    loss.backward()
+    assert loss.dtype == objective.queue.dtype == torch.float32
+    torch.testing.assert_close(objective.queue.norm(dim=1), torch.ones(16))
+
+
 def test_mae_is_the_pixel_error_of_masked_patches() -> None:
     encoder, predictor = tiny_encoder().eval(), tiny_predictor().eval()
     objective = ImageObjective(ImageObjectiveConfig("mae"), encoder).eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dmlm.errors import ConfigError
 from dmlm.models import ProbabilisticEncoder
 from dmlm.objectives import (
+    ImageObjectiveConfig,
     ObjectiveConfig,
     PretrainingObjective,
     Teacher,
@@ -94,7 +97,7 @@ def test_targets_carry_no_gradient() -> None:
         views = example_views(encoder)
         full, _ = objective._encode(encoder, views, True, True)
         places = torch.zeros(len(views.images), 1, dtype=torch.int64)
-        assert objective._targets(views, full, places, places).text.mean.requires_grad is expected
+        assert objective._targets(encoder, views, full, places, places).text.mean.requires_grad is expected
     assert predictor is not None
 
 
@@ -111,6 +114,22 @@ def test_targets_carry_no_gradient() -> None:
 def test_wrong_objectives_are_refused(arguments: dict) -> None:
     with pytest.raises(ConfigError):
         ObjectiveConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    "name", ["text_weight", "image_weight", "local_weight", "vib_weight", "token_anchor", "pixel_anchor"]
+)
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_weights_out_of_range(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} is a weight and must be finite and at least 0, got {value}$"):
+        ObjectiveConfig(**{name: value})
+
+
+@pytest.mark.parametrize("momentum", [(2.0, 3.0), (-0.1, 1.0), (0.9, 1.1), (math.nan, 1.0), (0.9,)])
+def test_momentum_out_of_range(momentum: tuple[float, ...]) -> None:
+    for made in (ObjectiveConfig, ImageObjectiveConfig, partial(Teacher, tiny_encoder())):
+        with pytest.raises(ConfigError, match=r"^momentum must be two numbers in 0..1, .* got \["):
+            made(momentum=momentum)
 
 
 def test_a_step_costs_little_more_than_its_encoder_passes() -> None:
