@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from dmlm import __version__
 from dmlm.cli.arguments import CommandLine
 from dmlm.cli.carry_best import CarryBest
-from dmlm.cli.checkpoint import CheckpointSource, class_of
+from dmlm.cli.checkpoint import CheckpointSource, adopt_alignment, class_of
 from dmlm.cli.checkpoint_io import save_atomically
 from dmlm.cli.hardware import check_hardware
 from dmlm.cli.parser import DMLMArgumentParser, check_sections, own_error, root_error
@@ -130,9 +130,10 @@ class DMLMCLI(LightningCLI):
         return line.argv(first=low, last=[source.encoder_for(wanted)])
 
     def before_instantiate_classes(self) -> None:
-        """Check the hardware before anything is built."""
-        trainer = self.config[str(self.subcommand)]["trainer"]
-        check_hardware(trainer["accelerator"], trainer["devices"], trainer["precision"])
+        """Check the hardware before anything is built, and let zero-shot know how its encoder was trained."""
+        config = self.config[str(self.subcommand)]
+        check_hardware(*(config["trainer"][name] for name in ("accelerator", "devices", "precision")))
+        adopt_alignment(config["model"], self.lender)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; jsonargparse buries what constructors raise, here it comes out again."""

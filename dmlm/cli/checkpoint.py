@@ -17,7 +17,9 @@ from torch import nn
 
 from dmlm.errors import CheckpointError
 from dmlm.io.checkpoints import one_line_mismatch, read_checkpoint
+from dmlm.models.pretrained import from_pretrained
 from dmlm.tasks.base import TaskModule, recorded_class
+from dmlm.tasks.trained_alignment import TrainedAlignment, read_alignment, recorded_alignment
 
 _PARTS = ("encoder", "predictor")
 """What another task may take: the encoder, and the predictor where both tasks have one."""
@@ -38,6 +40,7 @@ class CheckpointSource:
         self.path = path
         self.sharded = bool(checkpoint.get("dmlm", {}).get("sharded"))
         self.task_class = recorded_class(checkpoint, path)
+        self.alignment = recorded_alignment(checkpoint)
         self._model = _section(checkpoint.get("hyper_parameters"))
         self._data = _section(checkpoint.get("datamodule_hyper_parameters"))
         self._weights: dict[str, Any] = checkpoint["state_dict"]
@@ -115,6 +118,36 @@ class CheckpointSource:
                 raise CheckpointError(msg) from error
 
 
+def adopt_alignment(model: Any, lender: CheckpointSource | None) -> None:  # noqa: ANN401 - jsonargparse's namespace
+    """Tell a task that scores by distances which one its encoder was trained with, and the scale that it learned.
+
+    Only where the options say nothing of it. It becomes a part of the configuration, so that ``config.yaml`` shows it.
+
+    Args:
+        model: Configuration of the task; changed in place.
+        lender: The checkpoint of ``--ckpt`` if it lends its encoder; else a pre-trained encoder may be named.
+    """
+    options = TrainedAlignment._fields
+    if not model or not all(_takes(class_of(model["class_path"]), option) for option in options):
+        return
+    arguments = model["init_args"]
+    found = lender.alignment if lender is not None else _alignment_of(arguments.get("encoder"))
+    for option, value in {} if found is None else found._asdict().items():
+        if arguments.get(option) is None:
+            arguments[option] = value
+
+
+def _alignment_of(encoder: Any) -> TrainedAlignment | None:  # noqa: ANN401
+    """Return how an encoder that the configuration takes from a file was aligned."""
+    path = None if encoder is None else encoder.get("class_path")
+    if path is None or class_of(path) is not from_pretrained:
+        return None
+    try:
+        return read_alignment(str(encoder["init_args"]["path"]))
+    except CheckpointError:  # building the encoder says what is wrong with the file
+        return None
+
+
 def class_of(path: str) -> object:
     """Return the class (or function) of a dotted path that the parser has already accepted."""
     module, _, name = path.rpartition(".")
@@ -130,5 +163,5 @@ def _section(recorded: object) -> dict[str, Any]:
     return {"class_path": recorded["_class_path"], "init_args": arguments}
 
 
-def _takes(cls: type, argument: str) -> bool:
+def _takes(cls: Any, argument: str) -> bool:  # noqa: ANN401 - a class
     return argument in inspect.signature(cls).parameters

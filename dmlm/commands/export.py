@@ -24,9 +24,11 @@ def run(argv: Sequence[str]) -> int:
     metrics = _metrics(options.metrics)
     from dmlm.models.card import ModelCard
     from dmlm.models.pretrained import from_pretrained, save_pretrained
+    from dmlm.tasks.trained_alignment import read_alignment
 
     encoder = from_pretrained(str(options.ckpt))
-    save_pretrained(encoder, options.out, source=options.ckpt.name)
+    found = read_alignment(options.ckpt)
+    save_pretrained(encoder, options.out, source=options.ckpt.name, **({} if found is None else found._asdict()))
     ModelCard(options.data, options.license, metrics).write(options.out, encoder)
     if options.onnx:
         from dmlm.models.onnx_export import export_onnx
@@ -58,7 +60,8 @@ def _metrics(path: Path | None) -> dict[str, float]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: float(value) for name, value in content.items()}
+        # null is how a run writes down a number that does not exist, such as the AUC of a finding that nobody has
+        return {name: float(value) for name, value in content.items() if value is not None}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         msg = f"{path}: not a metrics.json of a run ({type(error).__name__}: {error}); leave --metrics out"
         raise ConfigError(msg) from error

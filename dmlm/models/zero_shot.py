@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor
 from dmlm.distributions import Gaussian, csd, kl_divergence, pairwise_cosine, wasserstein2
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
-from dmlm.reports.prompts import cloze_prompt, zero_shot_prompts
+from dmlm.reports.knowledge import FindingKnowledge
+from dmlm.reports.prompts import askable, cloze_prompt, zero_shot_prompts
 from dmlm.reports.schema import ReportText
+
+logger = logging.getLogger(__name__)
 
 Distance = Literal["w2", "csd", "cosine"]
 Scorer = Literal["pair", "positive_only"]
@@ -31,9 +35,37 @@ class Prompts(NamedTuple):
 
 
 @torch.no_grad()
-def encode_prompts(encoder: ProbabilisticEncoder, findings: Sequence[str], templates: Sequence[str]) -> Prompts:
-    """Render and encode the prompts of each finding, by the function that renders training texts."""
-    texts = [zero_shot_prompts(finding, templates) for finding in findings]
+def encode_prompts(
+    encoder: ProbabilisticEncoder,
+    findings: Sequence[str],
+    templates: Sequence[str],
+    knowledge: Mapping[str, FindingKnowledge] | None = None,
+) -> Prompts:
+    """Render and encode the prompts of each finding, by the function that renders training texts.
+
+    A finding whose definition and appearance nobody wrote is asked with the templates that need neither, in the place
+    of the others; a warning names it.
+
+    Args:
+        encoder: The encoder.
+        findings: Any names.
+        templates: See :func:`dmlm.reports.zero_shot_prompts`.
+        knowledge: Where definitions come from; the library's by default.
+
+    Raises:
+        ReportFormatError: If a template is unknown, or none is left for a finding.
+    """
+    texts = []
+    for finding in findings:
+        left = askable(finding, templates, knowledge) or tuple(templates)  # none: the prompts say what is missing
+        if len(left) < len(templates):
+            logger.warning(
+                "'%s' has no definition and appearance: asked with %s alone; write them into zero_shot.knowledge",
+                finding,
+                ", ".join(left),
+            )
+        pairs = zero_shot_prompts(finding, left, knowledge)
+        texts.append([pairs[place % len(pairs)] for place in range(len(templates))])
     shape = (len(templates), len(findings), -1)
     sides = []
     for side in (1, 2):

@@ -82,6 +82,10 @@ def render_statement(
     return render(report, sections=_SECTIONS[template], modifiers=modifiers)
 
 
+_CONTEXTUAL = ("full", "context")
+"""Templates with definition and appearance."""
+
+
 def zero_shot_prompts(
     finding: str,
     templates: Sequence[str] = ("obs_verdict", "full"),
@@ -112,6 +116,25 @@ def zero_shot_prompts(
     return prompts
 
 
+def askable(
+    finding: str, templates: Sequence[str], knowledge: Mapping[str, FindingKnowledge] | None = None
+) -> tuple[str, ...]:
+    """Return the templates that a finding can be asked with: those whose texts are known.
+
+    Args:
+        finding: Any name of the finding.
+        templates: See :func:`zero_shot_prompts`.
+        knowledge: Where definitions come from; the library's by default.
+
+    Returns:
+        ``templates`` without those that need a definition and an appearance which nobody wrote.
+    """
+    known = as_knowledge(knowledge)
+    if _is_described(known.canonical(finding), known):
+        return tuple(templates)
+    return tuple(name for name in templates if name not in _CONTEXTUAL)
+
+
 def cloze_prompt(finding: str, knowledge: Mapping[str, FindingKnowledge] | None = None) -> ClozePrompt:
     """Write the verdict on a finding twice, present and absent, with the place of the word that differs.
 
@@ -130,6 +153,10 @@ def _cloze(text: ReportText) -> ClozeText:
     return ClozeText(text, (text.text.rindex(" ", 0, end) + 1, end))
 
 
+def _is_described(name: str, known: Mapping[str, FindingKnowledge]) -> bool:
+    return name in known and bool(known[name].definition and known[name].appearance)
+
+
 def _checked(raw: str, name: str, known: Mapping[str, FindingKnowledge]) -> PromptTemplate:
     template = next((item for item in PROMPT_TEMPLATES if item == raw), None)
     if template is None:
@@ -140,8 +167,7 @@ def _checked(raw: str, name: str, known: Mapping[str, FindingKnowledge]) -> Prom
     if template == "context" and name == NO_FINDING:
         msg = f"prompt template 'context' says the same of '{NO_FINDING}' present and absent; use 'verdict' or 'full'"
         raise ReportFormatError(msg)
-    complete = name in known and known[name].definition and known[name].appearance
-    if template in ("full", "context") and not complete:
+    if template in _CONTEXTUAL and not _is_described(name, known):
         msg = (
             f"prompt template '{template}' needs definition and appearance of '{name}', which are not known; add them "
             "in a knowledge file, or use the templates 'obs_verdict' or 'verdict'"

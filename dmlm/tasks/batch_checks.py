@@ -31,9 +31,23 @@ def check_batches(encoder: nn.Module, chunk_size: int | None, accumulated: int, 
             "normalisation: set model.encoder.image.freeze_norm true, or model.chunk_size null"
         )
         raise ConfigError(msg)
-    if accumulated > 1 and contrasts:
+    if contrasts:
+        advice = "for the gradient of the large batch set data.batch_size to it and model.chunk_size to what fits"
+        warn_accumulated(accumulated, "texts", advice)
+
+
+def warn_accumulated(accumulated: int, others: str, advice: str) -> None:
+    """Say that batches whose gradients are added up are not compared with each other.
+
+    Args:
+        accumulated: ``trainer.accumulate_grad_batches``.
+        others: What an image is compared with.
+        advice: What to do.
+    """
+    if accumulated > 1:
         logger.warning(
-            "trainer.accumulate_grad_batches=%d: every image is compared with the texts of its own small batch "
-            "only; for the gradient of the large batch set data.batch_size to it and model.chunk_size to what fits",
+            "trainer.accumulate_grad_batches=%d: every image is compared with the %s of its own small batch only; %s",
             accumulated,
+            others,
+            advice,
         )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dmlm.evaluation.uncertainty_study import Doubt
 from dmlm.models.classifier import gaussian_features, image_features, sampled_probabilities
-from dmlm.models.zero_shot import Prompts, sampled_probability_std, zero_shot_scores
+from dmlm.models.zero_shot import Prompts, sampled_probability_std
 from dmlm.tasks.classification import ClassificationModule
 from dmlm.tasks.zero_shot import ZeroShotTask
 
@@ -62,19 +62,22 @@ def classifier_doubts(
 
 @torch.no_grad()
 def zero_shot_doubts(
-    task: ZeroShotTask, prompts: Prompts, images: Tensor, seeds: Sequence[int], samples: int
+    task: ZeroShotTask, prompts: Prompts, findings: Sequence[str], images: Tensor, seeds: Sequence[int], samples: int
 ) -> tuple[NDArray[np.float64], dict[str, Doubt]]:
     """Ask a zero-shot task; as :func:`classifier_doubts`, without dropout, which its towers do not use in evaluation.
 
+    The probability is that of the task's first scorer. Samples are points, which only pairs of prompts can score.
+
     Args:
         task: The task, in evaluation mode.
-        prompts: Encoded prompts of its findings.
+        prompts: Encoded prompts of the findings.
+        findings: Their names.
         images: uint8 ``(B, 1, S, S)``, on its device.
         seeds: One per image.
         samples: Samples.
     """
     gaussian, scale = task.encoder.encode_image(images).at(0), task.zero_shot_scale
-    score = zero_shot_scores(gaussian, prompts, task.zero_shot_distance, "pair", scale)
+    score = task.scoring(prompts, findings).result(images, gaussian)
     prob = _array(torch.sigmoid(score.double()))
     spread = sampled_probability_std(gaussian, prompts, samples, scale, seeds)
     return prob, {

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from typing_extensions import Self
 
-from dmlm.errors import CheckpointError, ConfigError, DMLMError, MismatchError
+from dmlm.errors import CheckpointError, ConfigError, MismatchError
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.plots.figures import save_figure
 from dmlm.tasks.base import TaskModule
 from dmlm.tasks.gathering import Columns, gather_columns
 from dmlm.tasks.optim import OptimConfig, configure
+from dmlm.tasks.validation_split import over_validation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,20 +164,9 @@ class FineTuneModule(TaskModule, ABC):
         return rows
 
     def validation_rows(self) -> Columns | None:
-        """Rows of the validation split, outside Lightning's loops, for thresholds that the test set did not choose."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            return None
-        try:
-            datamodule.setup("validate")  # `dmlm test` opens the test split only
-        except DMLMError:  # there is none
-            return None
-        batches = datamodule.val_dataloader()
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            parts = [
-                self.evaluate_batch(self.trainer.strategy.batch_to_device(batch, self.device)) for batch in batches
-            ]
-        return gather_columns(parts)
+        """Rows of the validation split, for thresholds that the test set did not choose."""
+        parts = over_validation(self, self.evaluate_batch)
+        return gather_columns(parts) if parts else None
 
 
 def mean_loss(rows: Columns) -> float:

@@ -21,7 +21,6 @@ from dmlm.errors import ConfigError
 from dmlm.evaluation import auroc, bootstrap_auc, linear_probe, spearman
 from dmlm.evaluation.grounding import MEASURES
 from dmlm.io.atomic import atomic_path, write_json
-from dmlm.models.zero_shot import encode_prompts
 from dmlm.tasks.frozen_grounding import encode_places, macro, measure_places, references, write_places
 from dmlm.tasks.pretrain import DMLMPretrainModule
 from dmlm.tasks.zero_shot import ZeroShotTask
@@ -115,7 +114,8 @@ class FrozenEvaluation(Callback):
             return
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # Lightning sets it
         data.setup("fit")
-        loaders = (data.train_eval_dataloader(), data.val_dataloader(), data.test_dataloader())
+        # this process is alone here: the loaders of a run would give it its share of the data only
+        loaders = tuple(map(_whole, (data.train_eval_dataloader(), data.val_dataloader(), data.test_dataloader())))
         train, val, test = (
             self._encode(trainer, pl_module, loader, labelled)
             for loader, labelled in zip(loaders, (True, True, False), strict=True)
@@ -128,7 +128,7 @@ class FrozenEvaluation(Callback):
         metrics |= self._grounding(trainer, pl_module, data if self.masks is None else self.masks)
         # without training there is no schedule to draw views by, and no variance that training has shaped
         if self._spent and isinstance(pl_module, DMLMPretrainModule) and pl_module.predicts_variances:
-            metrics["masked/variance_rho"] = self._variance_rho(trainer, pl_module, data.test_dataloader())
+            metrics["masked/variance_rho"] = self._variance_rho(trainer, pl_module, loaders[2])
         path = pl_module.run_dir / "metrics.json"
         write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **metrics})
 
@@ -194,7 +194,7 @@ class FrozenEvaluation(Callback):
         names = split.mask_names
         if not names:
             return {}
-        prompts = encode_prompts(task.encoder, names, task.zero_shot.templates)
+        prompts = task.prompts(names)
         found = []
         for dataset in (data.make_dataset("train", None), split):
             loader = DataLoader(dataset, data.batch_size, collate_fn=data.collate)
@@ -227,6 +227,17 @@ class FrozenEvaluation(Callback):
             variances.append(predicted.variance.mean(-1).flatten().cpu().numpy())
             errors.append((predicted.mean - true.mean).square().mean(-1).flatten().cpu().numpy())
         return spearman(np.concatenate(variances), np.concatenate(errors))
+
+
+def _whole(loader: DataLoader[dict[str, Any]]) -> DataLoader[dict[str, Any]]:
+    """Read all samples of a loader's data in their own order, whatever share of them the loader gives."""
+    return DataLoader(
+        loader.dataset,
+        loader.batch_size,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+    )
 
 
 def _some(loader: DataLoader[dict[str, Any]], most: int) -> DataLoader[dict[str, Any]]:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from dmlm.errors import CheckpointError, ConfigError
-from dmlm.models.zero_shot import Distance, Prompts, encode_prompts, sampled_probability_std, zero_shot_scores
+from dmlm.models.zero_shot import Prompts, sampled_probability_std
 from dmlm.tasks.base import TaskModule
 from dmlm.tasks.classification import ClassificationModule
 from dmlm.tasks.segmentation import SegmentationModule
@@ -85,12 +85,11 @@ class LabelPredictor:
             rows = self.task.predict_images(images, [0] * len(images))
             return _answers(rows["prob"], rows["mc_std"], rows["variance"], self.exclusive)
         if self._prompts is None:
-            self._prompts = encode_prompts(self.task.encoder, self.names, self.task.zero_shot.templates)
+            self._prompts = self.task.prompts(self.names)
         image = self.task.encoder.image_global(images)
-        distance: Distance = self.task.zero_shot_distance
-        scale = self.task.zero_shot_scale
-        score = zero_shot_scores(image, self._prompts, distance, "pair", scale).double().cpu().numpy()
+        score = self.task.scoring(self._prompts, self.names).result(images, image).double().cpu().numpy()
         # every image has the same seed, as above
+        scale = self.task.zero_shot_scale
         spread = sampled_probability_std(image, self._prompts, self.samples, scale, [0] * len(images))
         return _answers(
             1 / (1 + np.exp(-score)),

@@ -23,6 +23,7 @@ from dmlm.objectives.distributed import mean_over_processes
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
 from dmlm.tasks.batch_checks import check_batches
+from dmlm.tasks.log_steps import LogSteps
 from dmlm.tasks.optim import OptimConfig, configure
 from dmlm.tasks.sharding import Shardable, shard
 from dmlm.tasks.statements import draw_statements, text_key
@@ -113,6 +114,7 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
         floors = dict.fromkeys(("image_spread", "text_spread", "target_spread"), min_spread)
         self.collapse_monitor = CollapseMonitor(floors, action=collapse)
         self._resumed, self._saw_masks = False, False
+        self._log_steps, self._total_steps = LogSteps(), float("inf")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note whether masked prediction has trained these weights."""
@@ -161,6 +163,7 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
         if not self.is_sharded:
             self._center_new(resumes=self._resumed)
         super().on_fit_start()
+        self._log_steps.start()
         accumulated = 1 if self._trainer is None else self.trainer.accumulate_grad_batches
         config = self.objective.config
         contrasts = config.masked_weight < 1 and config.alignment != "attract"
@@ -199,8 +202,7 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
             views = self.draw_views(batch, rngs)
         step = self.objective(*self._in_chunks(), views, self.progress)
         self._saw_masks |= self.objective.masks(self.progress)
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self.global_step % every == 0:
+        if self._log_steps.is_due(self.trainer):
             self._watch(step.parts, len(batch["image"]))
         return step.loss  # type: ignore[no-any-return]
 
@@ -216,7 +218,8 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
         counts = self.image_masker.take_counts()
         images = max(counts.pop("images", 0), 1)
         parts |= {f"train_mask_{name}": torch.tensor(count / images) for name, count in counts.items()}
-        self.log_dict(parts, batch_size=batch_size)
+        if self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self.log_dict(parts, batch_size=batch_size)
         self.collapse_monitor.update({name: float(value) for name, value in everywhere.items()}, self.global_step)
 
     def draw_views(self, batch: dict[str, Any], rngs: Sequence[np.random.Generator]) -> Views:
@@ -248,7 +251,7 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
         )
         targets = None
         if self.objective.masks(self.progress) and self.image_masker.wants_similarity(self.progress):
-            targets = self.objective.encode_full(self.encoder, batch["image"], on_device)
+            targets = self.objective.encode_full(self._in_chunks()[0], batch["image"], on_device)
             similarity = text_patch_similarity(targets.text, targets.image, on_device)
             context = context._replace(similarity=similarity)
         facts = [
@@ -273,7 +276,9 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
         """Share of all optimiser steps that are done, 0 to 1; 0 outside of a training."""
         if self._trainer is None:
             return 0.0
-        return self.global_step / max(float(self.trainer.estimated_stepping_batches), 1.0)
+        if self.trainer.training:  # elsewhere Lightning may load training data, for which processes wait for each other
+            self._total_steps = max(float(self.trainer.estimated_stepping_batches), 1.0)
+        return self.global_step / self._total_steps
 
     def optimizer_step(
         self,

@@ -14,6 +14,7 @@ from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.objectives.image_only import ImageObjective, ImageObjectiveConfig
 from dmlm.objectives.image_views import random_view
+from dmlm.tasks.batch_checks import warn_accumulated
 from dmlm.tasks.optim import OptimConfig, configure
 from dmlm.tasks.zero_shot import ZeroShotTask
 from dmlm.tasks.zero_shot_evaluation import ZeroShotConfig
@@ -64,9 +65,17 @@ class ImagePretrainModule(ZeroShotTask):
         self.objective = ImageObjective(image_objective, encoder)
         idle: list[torch.nn.Module] = [encoder.text, encoder.text_head]
         if predictor is not None:
-            idle += [predictor.text, predictor.text_in] if decodes else [predictor]
+            idle += [predictor.text_in] if decodes else [predictor]
+            if predictor.text is not predictor.image:  # which `share_directions` makes one
+                idle.append(predictor.text)
         for part in idle:
             part.requires_grad_(requires_grad=False)
+
+    def on_fit_start(self) -> None:
+        """Say what accumulating gradients means, and switch to training."""
+        super().on_fit_start()
+        if self.objective.config.kind == "simclr":  # MoCo compares with a queue, MAE with nothing
+            warn_accumulated(self.trainer.accumulate_grad_batches, "views", "raise data.batch_size instead")
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Compute the loss of one batch."""

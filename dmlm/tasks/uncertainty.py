@@ -14,7 +14,6 @@ from dmlm.datasets.corruptions import CORRUPTIONS, LEVELS, Corruption, corrupt
 from dmlm.errors import CheckpointError, ConfigError, MismatchError
 from dmlm.evaluation.uncertainty_study import Doubt, Version, uncertainty_study, wrong_answers
 from dmlm.io.atomic import write_json
-from dmlm.models.zero_shot import encode_prompts
 from dmlm.plots.figures import risk_coverage_figure, save_figure
 from dmlm.plots.uncertainty import corruption_figure
 from dmlm.tasks.base import TaskModule
@@ -97,9 +96,7 @@ class UncertaintyModule(TaskModule):
         predictor = self._loaded
         predictor.task.to(self.device)
         if not isinstance(predictor.task, ClassificationModule):
-            templates = predictor.task.zero_shot.templates
-            with torch.no_grad():
-                self._prompts = encode_prompts(predictor.task.encoder, predictor.names, templates)
+            self._prompts = predictor.task.prompts(predictor.names)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
         """Answer every version of the images of a batch."""
@@ -158,7 +155,7 @@ class UncertaintyModule(TaskModule):
         task = self._loaded.task
         if isinstance(task, ClassificationModule):
             return classifier_doubts(task, images, seeds.tolist(), self.samples)
-        return zero_shot_doubts(task, self._prompts, images, seeds.tolist(), self.samples)
+        return zero_shot_doubts(task, self._prompts, self._loaded.names, images, seeds.tolist(), self.samples)
 
     def _spoilt(self, images: torch.Tensor, index: NDArray[np.int64], version: Version) -> torch.Tensor:
         """Corrupt each image by its own seed, so that a result does not depend on the batch."""

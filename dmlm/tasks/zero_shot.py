@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, get_args
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 
 from dmlm.distributions import Gaussian
-from dmlm.errors import MismatchError
+from dmlm.errors import ConfigError, MismatchError
 from dmlm.evaluation import (
     ClassificationReport,
     Intervals,
-    auroc,
     bootstrap_auc,
     calibration_metrics,
     classification_report,
@@ -25,11 +25,24 @@ from dmlm.evaluation import (
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
+from dmlm.models.pretrained import from_pretrained as load_encoder
 from dmlm.models.zero_shot import Distance, Prompts, encode_prompts
 from dmlm.plots.figures import reliability_figure, roc_figure, save_figure
 from dmlm.reports import canonical_name
+from dmlm.reports.knowledge import load_knowledge
 from dmlm.tasks.base import TaskModule
-from dmlm.tasks.zero_shot_evaluation import Rows, ZeroShotConfig, gather_rows, score_batch, write_predictions
+from dmlm.tasks.trained_alignment import UNKNOWN, read_alignment
+from dmlm.tasks.validation_split import over_validation
+from dmlm.tasks.zero_shot_evaluation import (
+    Rows,
+    Scoring,
+    ZeroShotConfig,
+    gather_rows,
+    macro_auc,
+    refuse_without_labels,
+    score_batch,
+    write_predictions,
+)
 
 
 class ZeroShotTask(TaskModule, ABC):
@@ -58,12 +71,12 @@ class ZeroShotTask(TaskModule, ABC):
     @property
     def zero_shot_scale(self) -> float:
         """Scale of log-odds; changes probabilities, not the order."""
-        return 7.14
+        return UNKNOWN.scale
 
     @property
     def training_distance(self) -> Distance:
         """What ``zero_shot.distance: train`` means."""
-        return "w2"
+        return UNKNOWN.trained_distance
 
     @property
     def zero_shot_distance(self) -> Distance:
@@ -79,6 +92,8 @@ class ZeroShotTask(TaskModule, ABC):
         """Check that the findings to evaluate are labels of the data."""
         super().check_datamodule(datamodule)
         names = [canonical_name(name) for name in getattr(datamodule, "label_names", ())]
+        if not names:
+            refuse_without_labels(self.trainer)
         for finding in self.zero_shot.findings or ():
             if canonical_name(finding) not in names:
                 msg = f"zero_shot.findings names '{finding}', which is no label of the data; it has {', '.join(names)}"
@@ -131,10 +146,12 @@ class ZeroShotTask(TaskModule, ABC):
         self.log("test_auroc", metrics["zero_shot/auc_macro"], sync_dist=True)
         self._write(rows, report, intervals, metrics)
 
+    def on_predict_epoch_start(self) -> None:
+        """Encode the prompts with the current weights."""
+        self._begin()
+
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> Rows:  # noqa: ARG002
         """Score a batch; labels are not needed."""
-        if self._prompts is None:
-            self._begin()
         rows = self._score(batch)
         self._rows.append(rows)
         return rows
@@ -143,40 +160,39 @@ class ZeroShotTask(TaskModule, ABC):
         """Write ``predictions.csv``."""
         rows, self._rows = gather_rows(self._rows), []
         self._write_rows(rows, np.zeros(len(self._findings)))
-        self._prompts = None
+
+    def prompts(self, findings: Sequence[str]) -> Prompts:
+        """Encode the prompts of findings, which need not be labels of any data, with the current weights."""
+        config = self.zero_shot
+        return encode_prompts(self.encoder, findings, config.templates, load_knowledge(config.knowledge))
+
+    def scoring(self, prompts: Prompts, findings: Sequence[str]) -> Scoring:
+        """Return how this task scores findings.
+
+        Args:
+            prompts: Their prompts, encoded with the current weights.
+            findings: Their names.
+        """
+        distance, scale = self.zero_shot_distance, self.zero_shot_scale
+        return Scoring(self.encoder, self.predictor, prompts, findings, self.zero_shot, distance, scale)
 
     def _begin(self) -> None:
+        """Start a loop: prompts of the last one may be those of other weights."""
         names = tuple(getattr(self.trainer, "datamodule").label_names)  # type: ignore[attr-defined] # noqa: B009
         wanted = [canonical_name(name) for name in self.zero_shot.findings or names]
         known = [canonical_name(name) for name in names]
         self._columns = tuple(known.index(name) for name in wanted)
         self._findings = tuple(names[column] for column in self._columns)
         self._rows = []
-        self._prompts = encode_prompts(self.encoder, self._findings, self.zero_shot.templates)
+        self._prompts = self.prompts(self._findings)
 
     def _score(self, batch: dict[str, Any]) -> Rows:
-        if self._prompts is None:
-            self._begin()
-        return score_batch(
-            self.encoder,
-            self.predictor,
-            self._prompts,  # type: ignore[arg-type]
-            batch,
-            self._columns,
-            self._findings,
-            self.zero_shot,
-            self.zero_shot_distance,
-            self.zero_shot_scale,
-        )
+        # every loop begins with the prompts
+        return score_batch(self.scoring(self._prompts, self._findings), batch, self._columns)  # type: ignore[arg-type]
 
     def _score_validation_split(self) -> Rows | None:
-        """Score the validation split outside Lightning's loops, for thresholds that were not chosen on the test set."""
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(datamodule, "val_dataset", None) is None:
-            return None
-        batches = datamodule.val_dataloader()
-        with torch.no_grad(), self.trainer.precision_plugin.forward_context():
-            parts = [self._score(self.trainer.strategy.batch_to_device(batch, self.device)) for batch in batches]
+        """Score the validation split, for thresholds that were not chosen on the test set."""
+        parts = over_validation(self, self._score)
         return gather_rows(parts) if parts else None
 
     @rank_zero_only
@@ -210,7 +226,14 @@ class ZeroShotModule(ZeroShotTask):
         encoder: The encoder, e.g. ``class_path: dmlm.models.from_pretrained``.
         predictor: The predictor, for the ``cloze`` scorer.
         zero_shot: How scores are made and reported.
-        scale: Scale of log-odds (a pre-training run uses the one it learned).
+        scale: Scale of log-odds. None: what the encoder's pre-training learned, where the encoder comes from its
+            checkpoint (``--ckpt``, ``dmlm.models.from_pretrained`` in a configuration, :meth:`from_pretrained`); else
+            7.14.
+        trained_distance: What ``zero_shot.distance: train`` means. None: that of the pre-training, as above; else
+            ``w2``.
+
+    Raises:
+        ConfigError: If the distance is unknown.
     """
 
     accepts_encoder_checkpoint: ClassVar[bool] = True
@@ -220,24 +243,48 @@ class ZeroShotModule(ZeroShotTask):
         encoder: ProbabilisticEncoder,
         predictor: CrossModalPredictor | None = None,
         zero_shot: ZeroShotConfig = ZeroShotConfig(),
-        scale: float = 7.14,
+        scale: float | None = None,
+        trained_distance: Distance | None = None,
     ) -> None:
         super().__init__(encoder, predictor, zero_shot)
-        self.scale = scale
+        if trained_distance is not None and trained_distance not in get_args(Distance):
+            msg = f"trained_distance must be {', '.join(get_args(Distance))}, or null; got '{trained_distance}'"
+            raise ConfigError(msg)
+        self.scale = UNKNOWN.scale if scale is None else scale
+        self.trained_distance: Distance = trained_distance or UNKNOWN.trained_distance
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str,
+        zero_shot: ZeroShotConfig = ZeroShotConfig(),
+        scale: float | None = None,
+        trained_distance: Distance | None = None,
+    ) -> ZeroShotModule:
+        """Take encoder, predictor, distance and scale from where they were trained.
+
+        Args:
+            path: The ``.ckpt`` of any run with an encoder, or a folder of ``dmlm export``, which has no predictor.
+            zero_shot: How scores are made and reported.
+            scale: As for the constructor; wins over what was learned.
+            trained_distance: As for the constructor; wins over what is recorded.
+
+        Raises:
+            CheckpointError: If there is no encoder.
+        """
+        encoder, predictor = load_encoder(path), None
+        if Path(path).is_file():
+            predictor = getattr(TaskModule.load_from_checkpoint(path, map_location="cpu"), "predictor", None)
+        found = read_alignment(path) or UNKNOWN
+        scale = found.scale if scale is None else scale
+        return cls(encoder, predictor, zero_shot, scale, trained_distance or found.trained_distance).eval()
 
     @property
     def zero_shot_scale(self) -> float:
         """Scale of log-odds."""
         return self.scale
 
-
-def macro_auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
-    """Mean area under the ROC curve over the findings that have both labels; NaN where none has.
-
-    Args:
-        scores: ``[n, C]``.
-        labels: ``[n, C]``: 1, 0; -1 and nan are left out.
-    """
-    areas = [auroc(scores[:, column], labels[:, column]) for column in range(scores.shape[1])]
-    known = [area for area in areas if not np.isnan(area)]
-    return float(np.mean(known)) if known else float("nan")
+    @property
+    def training_distance(self) -> Distance:
+        """What ``zero_shot.distance: train`` means."""
+        return self.trained_distance

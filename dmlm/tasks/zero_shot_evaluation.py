@@ -11,8 +11,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import torch.distributed as dist
+from lightning.pytorch import Trainer
+from torch import Tensor
 
-from dmlm.errors import ConfigError
+from dmlm.distributions import Gaussian
+from dmlm.errors import ConfigError, MismatchError
+from dmlm.evaluation import auroc
 from dmlm.io.atomic import atomic_path
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
@@ -42,6 +46,8 @@ class ZeroShotConfig:
         findings: Findings to evaluate; None takes all labels of the data module.
         mc_samples: Samples of the image's distribution for ``mc_std`` in the predictions.
         bootstrap: Resamples of patients for the 95 % intervals; 0 gives none.
+        knowledge: YAML file with definitions and appearances of your own for the prompts; the library's by default. A
+            finding that has neither is asked with the other templates alone.
 
     Raises:
         ConfigError: If an option is unknown or out of range.
@@ -53,6 +59,7 @@ class ZeroShotConfig:
     findings: tuple[str, ...] | None = None
     mc_samples: int = 16
     bootstrap: int = 1000
+    knowledge: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("templates", "scorers", "findings"):  # YAML brings lists
@@ -97,43 +104,69 @@ class Rows:
         return 1.0 / (1.0 + np.exp(-self.scores["result"]))  # type: ignore[no-any-return]
 
 
-@torch.no_grad()
-def score_batch(
-    encoder: ProbabilisticEncoder,
-    predictor: CrossModalPredictor | None,
-    prompts: Prompts,
-    batch: dict[str, Any],
-    columns: Sequence[int],
-    findings: Sequence[str],
-    config: ZeroShotConfig,
-    distance: Distance,
-    scale: float,
-) -> Rows:
-    """Score the images of a batch.
+@dataclass(frozen=True)
+class Scoring:
+    """All that a score of an image depends on beside the image.
 
     Args:
         encoder: The encoder, in evaluation mode.
         predictor: The predictor; needed for ``cloze`` only.
         prompts: Encoded prompts of the findings.
-        batch: A batch of a data module.
-        columns: Columns of the batch's labels that belong to the findings.
-        findings: Names of the findings.
+        findings: Their names.
         config: How to score.
         distance: Distance of the result.
         scale: Scale of log-odds.
     """
-    image = encoder.image_global(batch["image"])
-    scores: dict[str, torch.Tensor] = {
-        kind: zero_shot_scores(image, prompts, kind, "pair", scale) for kind in _DISTANCES
-    }
-    if "positive_only" in config.scorers:
-        scores["positive_only"] = zero_shot_scores(image, prompts, distance, "positive_only", scale)
-    if "cloze" in config.scorers:
-        if predictor is None:
+
+    encoder: ProbabilisticEncoder
+    predictor: CrossModalPredictor | None
+    prompts: Prompts
+    findings: Sequence[str]
+    config: ZeroShotConfig
+    distance: Distance
+    scale: float
+
+    def result(self, images: Tensor, image: Gaussian) -> Tensor:
+        """Score by the configured scorer: the one answer of the task, wherever it is asked.
+
+        Args:
+            images: uint8 ``(B, 1, H, W)``.
+            image: Their global elements, ``(B, D)``.
+
+        Returns:
+            Log-odds, float32 ``(B, C)``.
+
+        Raises:
+            ConfigError: If ``cloze`` is asked of a task without a predictor.
+        """
+        return self.score(self.config.scorers[0], images, image)
+
+    def score(self, scorer: ScorerName, images: Tensor, image: Gaussian) -> Tensor:
+        """Score by ``scorer``; see :meth:`result`."""
+        if scorer != "cloze":
+            return zero_shot_scores(image, self.prompts, self.distance, scorer, self.scale)
+        if self.predictor is None:
             msg = "zero_shot.scorers: cloze needs a trained predictor: use the checkpoint of a pre-training run"
             raise ConfigError(msg)
-        scores["cloze"] = cloze_scores(encoder, predictor, batch["image"], findings)
-    scores["result"] = scores[distance] if config.scorers[0] == "pair" else scores[config.scorers[0]]
+        return cloze_scores(self.encoder, self.predictor, images, self.findings)
+
+
+@torch.no_grad()
+def score_batch(scoring: Scoring, batch: dict[str, Any], columns: Sequence[int]) -> Rows:
+    """Score the images of a batch in every way that is reported.
+
+    Args:
+        scoring: How.
+        batch: A batch of a data module.
+        columns: Columns of the batch's labels that belong to the findings.
+    """
+    config, prompts, scale = scoring.config, scoring.prompts, scoring.scale
+    image = scoring.encoder.image_global(batch["image"])
+    scores: dict[str, Tensor] = {kind: zero_shot_scores(image, prompts, kind, "pair", scale) for kind in _DISTANCES}
+    further = [name for name in dict.fromkeys(config.scorers) if name != "pair"]  # pair is there, by every distance
+    scores |= {name: scoring.score(name, batch["image"], image) for name in further}
+    first = config.scorers[0]
+    scores["result"] = scores[scoring.distance if first == "pair" else first]
     seeds = batch["index"].tolist()
     return Rows(
         index=batch["index"].cpu().numpy(),
@@ -206,3 +239,30 @@ def write_predictions(
                 decision = (f"{score:.6g}", chance, int(score >= threshold), limit)
                 doubt = (entropy[row, column], rows.mc_std[row, column], rows.variance[row], prompt_variance[column])
                 writer.writerow((*who, known, *decision, *(f"{value:.6g}" for value in doubt)))
+
+
+def macro_auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Mean area under the ROC curve over the findings that have both labels; NaN where none has.
+
+    Args:
+        scores: ``[n, C]``.
+        labels: ``[n, C]``: 1, 0; -1 and nan are left out.
+    """
+    areas = [auroc(scores[:, column], labels[:, column]) for column in range(scores.shape[1])]
+    known = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def refuse_without_labels(trainer: Trainer) -> None:
+    """Refuse data without labels before an epoch is lost to it, unless nothing is to be scored.
+
+    Raises:
+        MismatchError: Saying how to train without labels.
+    """
+    stage = trainer.state.fn
+    if stage == "predict" or (stage == "fit" and trainer.limit_val_batches == 0):
+        return
+    msg = "the data has no labels, which zero-shot validation and test compare with"
+    if stage == "fit":
+        msg += "; to train without: --trainer.limit_val_batches 0 --test_after_fit false (keeps last.ckpt)"
+    raise MismatchError(msg)
