@@ -269,6 +269,7 @@ def test_wordings_met_in_real_reports(text, finding, side, state):
         ("No laryngeal edema.", {}),
         ("No history of pneumonia, not tested for tuberculosis.", {}),
         ("Her husband was diagnosed with pneumonia one week ago.", {}),
+        ("Relative elevation of right hemidiaphragm.", {"Elevated Diaphragm": "present"}),
         ("Two family members had COVID-19.", {}),
         ("His wife is at the bedside. There is a small effusion.", {"Pleural Effusion": "present"}),
         ("Urinary tract infection. Brain edema. Liver lesion.", {}),
