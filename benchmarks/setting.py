@@ -10,6 +10,7 @@ import torch
 
 from dmlm.masking import MaskContext, RandomMask, TextMasker
 from dmlm.models import CrossModalPredictor, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
+from dmlm.models.checkpointing import Checkpointing
 from dmlm.models.tokens import TokenBatch
 from dmlm.objectives import Views
 from dmlm.planning.shapes import Shapes, shapes_of
@@ -21,9 +22,10 @@ DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 @dataclass(frozen=True)
 class Size:
-    """A size of the model: ViT, BERT, image side, widths."""
+    """A size of the model: ViT, BERT, widths, depths."""
 
     vit: str = "vit_base_patch16_224"
+    vit_layers: int = 12
     bert_width: int = 768
     bert_layers: int = 12
     embed_dim: int = 768
@@ -32,10 +34,10 @@ class Size:
 
 
 BASE = Size()
-SMALL = Size("vit_tiny_patch16_224", 192, 4, 192, 96, 2)
+SMALL = Size("vit_tiny_patch16_224", 12, 192, 4, 192, 96, 2)
 
 
-def build(size: Size = BASE, checkpointing: bool = False) -> tuple[ProbabilisticEncoder, CrossModalPredictor]:
+def build(size: Size = BASE, checkpointing: Checkpointing = False) -> tuple[ProbabilisticEncoder, CrossModalPredictor]:
     """Both towers, heads and predictor with random weights, always the same."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"model_type": "bert", "hidden_size": size.bert_width, **DROPOUT}
@@ -44,7 +46,9 @@ def build(size: Size = BASE, checkpointing: bool = False) -> tuple[Probabilistic
     text = HFTextEncoder(
         "bert", pretrained=False, hf_config=shape, tokenizer="library", gradient_checkpointing=checkpointing
     )
-    image = TimmImageEncoder(size.vit, pretrained=False, gradient_checkpointing=checkpointing)
+    image = TimmImageEncoder(
+        size.vit, pretrained=False, model_kwargs={"depth": size.vit_layers}, gradient_checkpointing=checkpointing
+    )
     heads = max(2, size.embed_dim // 64 // 2 * 2)
     encoder = ProbabilisticEncoder(image, text, size.embed_dim, "attn", heads)
     predictor = CrossModalPredictor(

@@ -22,12 +22,19 @@ torch.set_num_threads(1)  # tiny models gain nothing from threads, and threads t
 FINDINGS = ("Cardiomegaly", "Edema", "Pleural Effusion", "Pneumothorax")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Phantoms are drawn for these tests, also for fixtures of a module: another OpenCV draws other pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "DMLM_CACHE" not in os.environ:
+            patch.setenv("DMLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs and caches of a test land in a temporary folder; global torch state is restored."""
+    """Runs of a test land in a temporary folder; global torch state is restored."""
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
-    if "DMLM_CACHE" not in os.environ:
-        monkeypatch.setenv("DMLM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     state = torch.get_rng_state()
     yield
     torch.set_rng_state(state)

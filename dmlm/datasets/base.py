@@ -130,7 +130,7 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
             )
             raise DatasetFormatError(msg)
         sample: dict[str, Any] = {
-            "image": torch.from_numpy(done.image)[None],
+            "image": torch.from_numpy(done.image[None]),
             "report": raw.report,
             "text": raw.text,
             "labels": torch.from_numpy(np.array(raw.labels, dtype=np.float32)),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dmlm._config import Configurable
 from dmlm.distributions import Gaussian, bound_logvar, unbound_logvar
 from dmlm.errors import ConfigError
-from dmlm.models.image import run_blocks
+from dmlm.models.checkpointing import Checkpointing, check_checkpointing, run_blocks
 
 Context = Literal["mean", "sample"]
 
@@ -34,7 +34,8 @@ class CrossModalPredictor(Configurable, nn.Module):
         share_directions: One stack of blocks for both directions.
         logvar_init: Predicted log-variance at the start.
         logvar_range: Bounds of the predicted log-variance.
-        gradient_checkpointing: Compute the inside of each block again in the backward pass instead of keeping it.
+        gradient_checkpointing: True computes the inside of each block again in the backward pass instead of keeping it;
+            ``"selective"`` keeps the matrix products.
 
     Raises:
         ConfigError: If the numbers do not fit each other.
@@ -50,7 +51,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         share_directions: bool = False,
         logvar_init: float = -3.0,
         logvar_range: tuple[float, float] = (-6.0, 2.0),
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = False,
     ) -> None:
         super().__init__()
         if width < 1 or num_heads < 1 or width % 4 or width % num_heads:
@@ -59,6 +60,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         if context not in ("mean", "sample"):
             msg = f"context must be mean or sample, got '{context}'"
             raise ConfigError(msg)
+        check_checkpointing(gradient_checkpointing)
         self.embed_dim, self.width, self.context = embed_dim, width, context
         shape = (embed_dim, width, depth, num_heads, logvar_init, logvar_range, gradient_checkpointing)
         self.image = _Direction(*shape)
@@ -153,7 +155,7 @@ class _Direction(nn.Module):
         num_heads: int,
         logvar_init: float,
         logvar_range: tuple[float, float],
-        gradient_checkpointing: bool,
+        gradient_checkpointing: Checkpointing,
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = gradient_checkpointing

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dmlm.errors import ConfigError, PretrainedWeightsError
+from dmlm.models.checkpointing import Checkpointing, checkpoint_options
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -78,8 +79,8 @@ def from_pretrained(name: str, changes: dict[str, Any]) -> tuple[Any, tuple[Toke
     return model, (tokenizer.backend_tokenizer, {role: token for role, token in special.items() if token})
 
 
-def checkpoint_layers(model: Any) -> None:  # noqa: ANN401
-    """Let a model compute the inside of its layers again in the backward pass instead of keeping it.
+def checkpoint_layers(model: Any, kind: Checkpointing) -> None:  # noqa: ANN401
+    """Let a model compute the inside of its layers, or a part of it, again in the backward pass instead of keeping it.
 
     Raises:
         ConfigError: If the model cannot do that.
@@ -87,7 +88,7 @@ def checkpoint_layers(model: Any) -> None:  # noqa: ANN401
     # transformers 5 has a new name for it and deprecates the old one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
-        enable({"use_reentrant": False})
+        enable(checkpoint_options(kind))
     except ValueError as error:
         msg = f"gradient_checkpointing: {type(model).__name__} has none in transformers; leave it off"
         raise ConfigError(msg) from error

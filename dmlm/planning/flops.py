@@ -107,8 +107,8 @@ def _pair(shapes: Shapes, tokens: float) -> StepFlops:
     for seen, elements, hides in views:
         image += (1 + _BACKWARD) * blocks(shapes.image, seen) + 2 * stem(shapes)  # pixels need no gradient
         text += (1 + _BACKWARD) * blocks(shapes.text, tokens)
-        again += shapes.image.checkpointing * blocks(shapes.image, seen)
-        again += shapes.text.checkpointing * blocks(shapes.text, tokens)
+        again += (shapes.image.checkpointing is True) * blocks(shapes.image, seen)
+        again += (shapes.text.checkpointing is True) * blocks(shapes.text, tokens)
         # without masked prediction only the global elements are read
         everywhere = shapes.masked
         pairs = ((shapes.image.width, elements), (shapes.text.width, tokens))
@@ -120,7 +120,7 @@ def _pair(shapes: Shapes, tokens: float) -> StepFlops:
         for queries, own, other in _directions(shapes, tokens, hidden, masked_tokens):
             predictor += (1 + _BACKWARD) * direction(shapes.predictor, shapes.embed_dim, queries, own, other)
             inside = direction(shapes.predictor, 0, queries, own, other)
-            again += shapes.predictor.checkpointing * inside
+            again += (shapes.predictor.checkpointing is True) * inside
     teacher = 0.0
     if shapes.teacher:
         teacher = blocks(shapes.image, full_image) + stem(shapes) + blocks(shapes.text, tokens)

@@ -31,13 +31,14 @@ class Tower:
         width: Features of a token.
         depth: Number of layers.
         inner: Width inside the MLP of a layer.
-        checkpointing: Whether the inside of layers is computed again in the backward pass.
+        checkpointing: True: the inside of layers is computed again in the backward pass; ``selective``: all of it but
+            the matrix products.
     """
 
     width: int = 768
     depth: int = 12
     inner: int = 3072
-    checkpointing: bool = False
+    checkpointing: bool | str = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def shapes_of(config: Mapping[str, Any]) -> Shapes:
     full = not masked or "full" in (objective.get("align_view", "full"), conditioning) or target in ("online", "shared")
     predictor = _arguments(model.get("predictor"))
     width = int(predictor.get("width", 384))
-    tower = Tower(width, int(predictor.get("depth", 4)), 4 * width, bool(predictor.get("gradient_checkpointing")))
+    tower = Tower(width, int(predictor.get("depth", 4)), 4 * width, predictor.get("gradient_checkpointing", False))
     return Shapes(
         **_image_shapes(image),
         **_text_shapes(text),
@@ -159,7 +160,7 @@ def _image_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
     side = int(kwargs.get("patch_size") or known[2])
     inner = int(float(kwargs.get("mlp_ratio", 4.0)) * width)
     return {
-        "image": Tower(width, depth, inner, bool(given.get("gradient_checkpointing"))),
+        "image": Tower(width, depth, inner, given.get("gradient_checkpointing", False)),
         "patch_side": side,
         "patches": (int(given.get("image_size", 224)) // side) ** 2,
         "prefix": int(kwargs.get("class_token", True)) + int(kwargs.get("reg_tokens", 0)),
@@ -182,7 +183,7 @@ def _text_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
         int(shape["hidden_size"]),
         int(shape["num_hidden_layers"]),
         int(shape["intermediate_size"]),
-        bool(given.get("gradient_checkpointing")),
+        given.get("gradient_checkpointing", False),
     )
     return {
         "text": tower,

@@ -1,0 +1,108 @@
+"""What the layers of a tower keep for the backward pass: everything, only matrix products, or only their inputs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.checkpoint import checkpoint
+
+from dmlm.errors import ConfigError
+
+_Selective = Literal["selective"]
+Checkpointing = bool | _Selective
+"""False: a layer keeps everything. True: its input only; the rest is computed again, a forward pass more.
+``"selective"``: the results of its matrix products and attention; norms, activations and dropout are computed again,
+which costs next to nothing. Gradients are the same."""
+
+_PRODUCTS = (
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+)
+
+
+def check_checkpointing(value: object) -> None:
+    """Refuse what is no way of checkpointing.
+
+    Raises:
+        ConfigError: If ``value`` is not one of the three.
+    """
+    if not isinstance(value, bool) and value not in get_args(_Selective):
+        msg = f"gradient_checkpointing must be true, false or selective, got '{value}'"
+        raise ConfigError(msg)
+
+
+def checkpoint_options(kind: Checkpointing) -> dict[str, Any]:
+    """Return the arguments with which ``torch.utils.checkpoint.checkpoint`` does it; ``kind`` is not False."""
+    return {"use_reentrant": False, **({"context_fn": _keep_products} if kind == "selective" else {})}
+
+
+def run_blocks(blocks: Iterable[nn.Module], tokens: Tensor, checkpointing: Checkpointing, *others: Tensor) -> Tensor:
+    """Apply blocks one after the other, each as ``block(tokens, *others)``.
+
+    Args:
+        blocks: The blocks.
+        tokens: ``(B, L, F)``.
+        checkpointing: What a block keeps where gradients are taken.
+        others: Further inputs, the same for every block.
+    """
+    again = checkpoint_options(checkpointing) if checkpointing and torch.is_grad_enabled() else None
+    for block in blocks:
+        tokens = block(tokens, *others) if again is None else checkpoint(block, tokens, *others, **again)
+    return tokens
+
+
+# torch's own selective checkpointing counts every operation and gives up where the second use of a layer under autocast
+# finds weights in half precision that the first one left, but its recomputation does not. These two look at products.
+
+
+class _Keep(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Put the results of products aside."""
+
+    def __init__(self, kept: deque[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept = kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        result = func(*args, **(kwargs or {}))
+        if func in _products():
+            self.kept.append(tree_map_only(Tensor, Tensor.detach, result))
+        return result
+
+
+class _Reuse(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Give the results that were put aside, in the same order, instead of computing them."""
+
+    def __init__(self, kept: deque[Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept = kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if func not in _products():
+            return func(*args, **(kwargs or {}))
+        if not self.kept:
+            msg = "a layer with selective checkpointing can be run backwards once only"
+            raise RuntimeError(msg)
+        return self.kept.popleft()
+
+
+def _keep_products() -> tuple[TorchDispatchMode, TorchDispatchMode]:
+    kept: deque[Any] = deque()
+    return _Keep(kept), _Reuse(kept)
+
+
+@lru_cache(maxsize=1)
+def _products() -> frozenset[Any]:
+    return frozenset(getattr(torch.ops.aten, name).default for name in _PRODUCTS if hasattr(torch.ops.aten, name))
