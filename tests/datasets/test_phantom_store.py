@@ -72,6 +72,17 @@ def test_a_complete_folder_is_not_made_again(folder, root, monkeypatch):
     assert generate_phantoms(root, PATIENTS, SIZE, seed=1, progress=False) == folder
 
 
+def test_what_another_opencv_drew_is_named(tmp_path, caplog):
+    arguments = (tmp_path, {"train": 1}, 32, 0)
+    folder = store.generate_phantoms(*arguments, progress=False)
+    store.generate_phantoms(*arguments, progress=False)
+    assert not caplog.records
+    manifest = folder / store.MANIFEST
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "opencv": "4.9.0"}))
+    store.generate_phantoms(*arguments, progress=False)
+    assert f"{folder} was drawn with OpenCV 4.9.0, this is " in caplog.text
+
+
 @pytest.mark.parametrize("damage", ["no manifest", "short images", "empty folder"])
 def test_interrupted_or_damaged_data_are_made_again(folder, tmp_path, damage):
     small = {"train": 3}

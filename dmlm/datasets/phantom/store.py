@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -28,6 +29,8 @@ from dmlm.datasets.phantom.studies import PhantomStudy, make_patient
 from dmlm.datasets.splits import SPLITS, Split
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.io.atomic import write_json
+
+logger = logging.getLogger(__name__)
 
 GENERATOR_VERSION: Final = 3
 """Goes into the name of the folder: a change of what is drawn or dictated must raise it."""
@@ -59,8 +62,9 @@ def generate_phantoms(
     """Make the phantoms, unless they are there already.
 
     The result depends on ``num_patients``, ``image_size`` and ``seed`` only: patient ``p`` of a split is drawn from
-    ``(seed, split, p)``, so more patients leave the first ones as they are. Several processes may call this at once:
-    the first to finish wins, the others use its folder.
+    ``(seed, split, p)``, so more patients leave the first ones as they are. Another version of OpenCV may draw some
+    pixels a little differently; a warning says so where it finds what another one drew. Several processes may call
+    this at once: the first to finish wins, the others use its folder.
 
     Args:
         root: Folder that keeps generated data sets; made where absent.
@@ -78,6 +82,7 @@ def generate_phantoms(
     """
     folder = phantom_folder(root, num_patients, image_size, seed)
     if is_complete(folder):
+        _compare_opencv(folder)
         return folder
     if workers < 1:
         msg = f"phantoms: workers must be at least 1, got {workers}"
@@ -92,12 +97,32 @@ def generate_phantoms(
         counts = _write(part, num_patients, image_size, seed, workers, progress)
         facts = _parameters(num_patients, image_size, seed)
         sums = {name: _sha256(part / name) for name in FILES}
-        write_json(part / MANIFEST, {**facts, "label_names": LABEL_NAMES, **counts, "sha256": sums})
+        drawn = {"label_names": LABEL_NAMES, **counts, "sha256": sums, "opencv": _opencv()}
+        write_json(part / MANIFEST, {**facts, **drawn})
         part.chmod(0o755)
         _publish(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def _compare_opencv(folder: Path) -> None:
+    """Say so where another version of OpenCV drew what is there: two machines would train on different pixels."""
+    drawn, here = read_manifest(folder).get("opencv", ""), _opencv()
+    if drawn and drawn != here:
+        logger.warning(
+            "%s was drawn with OpenCV %s, this is %s, which draws some pixels a little differently: remove the folder "
+            "to have it drawn again",
+            folder,
+            drawn,
+            here,
+        )
+
+
+def _opencv() -> str:
+    import cv2
+
+    return str(cv2.__version__)
 
 
 def is_complete(folder: Path) -> bool:
