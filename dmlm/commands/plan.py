@@ -89,7 +89,7 @@ def _text(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate, precisi
     batch = f"{plan.batch} per GPU" + (f", {plan.accumulate} accumulated" if plan.accumulate > 1 else "")
     run_length = f"{plan.epochs} epochs of {plan.images:,} images"
     pace = f"{result.steps:,} steps of {1e3 * result.step:.0f} ms, {result.images_per_second:.0f} images/s"
-    advice = "" if result.fits else ": DOES NOT FIT (lower data.batch_size, or set model.chunk_size: 8)"
+    advice = "" if result.fits else ": DOES NOT FIT (lower data.batch_size, add examples/paper/less_memory.yaml, or set model.chunk_size: 8)"
     fit = f"{advice}; at most {result.largest_batch:,} pairs per GPU fit"
     parts = {name: f"{1e-9 * value:.1f}" for name, value in memory._asdict().items()}
     kept = f"{parts.pop('activations')} ({memory.activations / plan.batch / 2**20:.0f} MiB a pair)"
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", help="16-mixed, bf16-mixed or 32-true; default: the configuration's, or 16-mixed"
     )
     parser.add_argument("--utilisation", type=float, default=0.3, help="share of the peak that is reached; default 0.3")
-    parser.add_argument("--loader-rate", type=float, default=5000.0, help="images a second and core; default 5000")
+    parser.add_argument("--loader-rate", type=float, default=2500.0, help="images a second and core; default 2500")
     parser.add_argument("--loader-cores", type=int, default=4, help="cores that load, per GPU; default 4")
     parser.add_argument("--network-gbps", type=float, default=100.0, help="between nodes, Gbit/s; default 100")
     parser.add_argument("--json", action="store_true", help="print figures with flat keys instead")

@@ -46,7 +46,7 @@ class Run:
     half: bool = True
     utilisation: float = 0.3
     network: float = 12.5e9
-    loader_rate: float = 5000.0
+    loader_rate: float = 2500.0
     loader_cores: int = 4
     accumulate: int = 1
 

@@ -12,6 +12,7 @@ from dmlm.planning.shapes import Shapes, Tower
 VIT_LAYER, BERT_LAYER, HEAD = 36.0, 40.0, 44.0
 QUERY, CONTEXT = 64.0, 14.0  # of a predictor block: its queries, and the elements that they read
 CHECKPOINT = 4.0  # the input of a layer, in float32
+PRODUCTS, QUERY_PRODUCTS, CONTEXT_PRODUCTS = 24.0, 30.0, 4.0  # with selective checkpointing: input, products, attention
 DISTRIBUTION = 8.0  # mean and log-variance in float32, which outlive their chunk
 _OVERHEAD = 0.8e9
 """Context of CUDA, libraries, workspaces; bytes. An assumption."""
@@ -91,8 +92,8 @@ def activations(shapes: Shapes, tokens: float) -> float:
     if shapes.masked:
         queries = hidden + shapes.text_mask * tokens
         context = 2 * (shapes.patches + tokens)
-        keeps = (2 * CHECKPOINT, 0.0) if shapes.predictor.checkpointing else (QUERY, CONTEXT)
-        per_block = keeps[0] * queries + keeps[1] * context
+        per_query, per_context = _predictor_keeps(shapes.predictor)
+        per_block = per_query * queries + per_context * context
         size += shapes.predictor.width * (shapes.predictor.depth * per_block + CONTEXT * context)
     return size
 
@@ -126,8 +127,17 @@ def _elements(shapes: Shapes, tokens: float) -> list[float]:
 def _tower(tower: Tower, per_layer: float, tokens: float) -> float:
     if not tower.checkpointing:
         return per_layer * tower.depth * tower.width * tokens
+    if tower.checkpointing == "selective":
+        return (PRODUCTS * tower.depth + per_layer - PRODUCTS) * tower.width * tokens
     # every layer's input, and one layer that is being computed again
     return (CHECKPOINT * tower.depth + per_layer) * tower.width * tokens
+
+
+def _predictor_keeps(predictor: Tower) -> tuple[float, float]:
+    """Bytes that a block keeps per query and per element that it reads, and unit of width."""
+    if predictor.checkpointing == "selective":
+        return QUERY_PRODUCTS, CONTEXT_PRODUCTS
+    return (2 * CHECKPOINT, 0.0) if predictor.checkpointing else (QUERY, CONTEXT)
 
 
 def process_memory(shapes: Shapes, tokens: float, pairs: int, half: bool) -> Memory:
