@@ -89,7 +89,11 @@ def _text(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate, precisi
     batch = f"{plan.batch} per GPU" + (f", {plan.accumulate} accumulated" if plan.accumulate > 1 else "")
     run_length = f"{plan.epochs} epochs of {plan.images:,} images"
     pace = f"{result.steps:,} steps of {1e3 * result.step:.0f} ms, {result.images_per_second:.0f} images/s"
-    advice = "" if result.fits else ": DOES NOT FIT (lower data.batch_size, add examples/paper/less_memory.yaml, or set model.chunk_size: 8)"
+    advice = (
+        ""
+        if result.fits
+        else ": DOES NOT FIT (lower data.batch_size, add examples/paper/less_memory.yaml, or set model.chunk_size: 8)"
+    )
     fit = f"{advice}; at most {result.largest_batch:,} pairs per GPU fit"
     parts = {name: f"{1e-9 * value:.1f}" for name, value in memory._asdict().items()}
     kept = f"{parts.pop('activations')} ({memory.activations / plan.batch / 2**20:.0f} MiB a pair)"

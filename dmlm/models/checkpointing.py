@@ -44,6 +44,17 @@ def check_checkpointing(value: object) -> None:
         raise ConfigError(msg)
 
 
+def check_compiled(kind: Checkpointing) -> None:
+    """Refuse to compile what keeps matrix products only: the compiler decides that by itself.
+
+    Raises:
+        ConfigError: If ``kind`` is ``"selective"``.
+    """
+    if kind == "selective":
+        msg = "gradient_checkpointing selective does not go with model.compile all; use true, or compile losses"
+        raise ConfigError(msg)
+
+
 def checkpoint_options(kind: Checkpointing) -> dict[str, Any]:
     """Return the arguments with which ``torch.utils.checkpoint.checkpoint`` does it; ``kind`` is not False."""
     return {"use_reentrant": False, **({"context_fn": _keep_products} if kind == "selective" else {})}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dmlm._config import Configurable
 from dmlm.errors import ConfigError, PretrainedWeightsError
-from dmlm.models.checkpointing import Checkpointing, check_checkpointing, run_blocks
+from dmlm.models.checkpointing import Checkpointing, check_checkpointing, check_compiled, run_blocks
 
 
 class ImageFeatures(NamedTuple):
@@ -162,6 +162,11 @@ class TimmImageEncoder(ImageEncoder):
         config = super().config
         resolved = {"pretrained": False, "mean": float(self.pixel_mean), "std": float(self.pixel_std)}
         return {**config, "init_args": {**config["init_args"], **resolved}}
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as torch's
+        """Compile the tower."""
+        check_compiled(self.gradient_checkpointing)
+        super().compile(*args, **kwargs)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> ImageFeatures:
         """Encode images; see :meth:`ImageEncoder.forward`."""

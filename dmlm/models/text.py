@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dmlm._config import Configurable
 from dmlm.errors import CheckpointError, ConfigError
-from dmlm.models.checkpointing import Checkpointing, check_checkpointing
+from dmlm.models.checkpointing import Checkpointing, check_checkpointing, check_compiled
 from dmlm.models.length_groups import length_groups
 from dmlm.models.text_backbone import checkpoint_layers, from_config, from_pretrained
 from dmlm.models.text_sections import encode_sections
@@ -178,6 +178,7 @@ class HFTextEncoder(TextEncoder):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as torch's
         """Compile the transformer only: the groups around it differ from batch to batch."""
+        check_compiled(self.gradient_checkpointing)
         self.model.compile(*args, **kwargs)
 
     def _encode(self, ids: Tensor, valid: Tensor, lengths: Sequence[int]) -> Tensor:

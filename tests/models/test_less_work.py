@@ -156,6 +156,13 @@ def test_an_unknown_kind_of_checkpointing_is_refused() -> None:
         CrossModalPredictor(24, width=24, num_heads=2, gradient_checkpointing="some")  # type: ignore[arg-type]
 
 
+def test_selective_checkpointing_is_not_compiled() -> None:
+    encoder, _ = checkpointed("selective")
+    for tower in (encoder.image, encoder.text):
+        with pytest.raises(ConfigError, match="selective does not go with"):
+            tower.compile()
+
+
 def test_checkpointing_refuses_batch_normalisation() -> None:
     with pytest.raises(ConfigError, match="plain ViTs"):
         TimmImageEncoder("test_resnet", pretrained=False, image_size=32, gradient_checkpointing=True)

@@ -32,6 +32,8 @@ CONFIGS = {
 
 def train(config: ObjectiveConfig, mesh=None, scaled: bool = False) -> dict[str, Tensor]:
     parts = nn.ModuleDict({"encoder": tiny_encoder(), "predictor": tiny_predictor()})
+    if config.token_anchor:
+        parts["encoder"].image.gradient_checkpointing = "selective"
     parts["objective"] = PretrainingObjective(config, parts["encoder"])
     parts.eval()
     rows = slice(0, BATCH)
@@ -100,7 +102,7 @@ def test_shards_train_as_one_process(name: str, shards: dict[str, dict[str, Tens
     assert float(given.pop("share")) < 0.52, "each process keeps half"
     assert given.keys() == wanted.keys()
     for key, value in wanted.items():
-        torch.testing.assert_close(given[key], value, atol=2e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(given[key], value, atol=5e-5, rtol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
 
 
 def test_only_pre_training_is_sharded() -> None:
