@@ -102,7 +102,7 @@ def switch(encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, on: Ch
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize(("kind", "share"), [(True, 0.5), ("selective", 0.75)])
+@pytest.mark.parametrize(("kind", "share"), [(True, 0.6), ("selective", 0.85)])
 def test_checkpointing_keeps_less_and_gives_the_same_gradients(kind: Checkpointing, share: float, half: bool) -> None:
     """Random depth and dropout are drawn again as they were; layers are used twice, and cast to half precision once."""
     torch.manual_seed(0)
