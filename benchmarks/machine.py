@@ -58,18 +58,19 @@ class MatrixRate:
 
     Args:
         dtype: Of the matrices.
+        side: Their rows and columns.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, dtype: torch.dtype = torch.bfloat16, side: int = SIDE) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.left, self.right = (torch.randn(SIDE, SIDE, generator=generator).to(dtype) for _ in range(2))
+        self.left, self.right = (torch.randn(side, side, generator=generator).to(dtype) for _ in range(2))
         self.rates: list[float] = []
         self.left @ self.right
 
     def sample(self, products: int = 4) -> float:
         """Take one more sample; returns operations a second of CPU time."""
         seconds = cpu_seconds(lambda: [self.left @ self.right for _ in range(products)])
-        self.rates.append(2.0 * SIDE**3 * products / seconds)
+        self.rates.append(2.0 * len(self.left) ** 3 * products / seconds)
         return self.rates[-1]
 
     @property
@@ -81,9 +82,12 @@ class MatrixRate:
 @cache
 def half_is_faster() -> tuple[bool, float]:
     """Whether this CPU multiplies faster in bf16 than in float32 (older ones have no instruction for it); the ratio."""
-    half, single = MatrixRate(torch.bfloat16), MatrixRate(torch.float32)
-    for _ in range(2):
-        half.sample(1), single.sample(2)
+    half, single = (
+        MatrixRate(torch.bfloat16, 768),
+        MatrixRate(torch.float32, 768),
+    )  # without the instruction it takes long
+    for _ in range(3):
+        half.sample(1), single.sample(4)
     ratio = max(half.rates) / max(single.rates)
     return ratio > 1.0, ratio
 

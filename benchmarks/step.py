@@ -98,10 +98,13 @@ def autocast(half: bool) -> Iterator[None]:
         yield
 
 
-def compare(size: Size, batch: int, steps: int, half: bool = True, padded: int = PADDED) -> dict[str, Any]:
+def compare(
+    size: Size, batch: int, steps: int, half: bool = True, padded: int = PADDED, probes: int = 2
+) -> dict[str, Any]:
     """Train both for some steps from the same weights on the same batches, one after the other (for memory).
 
-    A step with a single pair comes first; it is not counted.
+    A step with a single pair comes first; it is not counted. ``probes`` products before and after each step measure the
+    matrix rate.
 
     Returns:
         ``ours`` and ``naive`` (CPU seconds per step), ``ours_loss`` and ``naive_loss``, ``ours_rates`` and
@@ -122,11 +125,11 @@ def compare(size: Size, batch: int, steps: int, half: bool = True, padded: int =
         losses, seconds, rates = [], [], []
         for step in range(steps):
             views = draw(encoder, batch, seed=step)
-            before = matrix.sample(2)
+            before = matrix.sample(probes)
             start = time.process_time()
             losses.append(float(side(views)))
             seconds.append(time.process_time() - start)
-            rates.append((before + matrix.sample(2)) / 2)
+            rates.append((before + matrix.sample(probes)) / 2)
             if name == "ours":
                 found["tokens"] += views.tokens.lengths
                 found["flops"].append(batch * step_flops(plan, views.tokens.lengths).total)
