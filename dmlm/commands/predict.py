@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -216,6 +217,7 @@ def _draw_masks(
             f"{names[row]}\n{', '.join(lines)}",
             predicted=masks,
             maps={"entropy": found["entropy"][row].max(axis=0)},
+            ranges={"entropy": (0.0, math.log(2.0))},  # of a pixel that is as likely within the mask as not
         )
         prediction_grid([case], overlay_path(options.out, names[row]), columns=1, size=320)
     return count

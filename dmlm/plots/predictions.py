@@ -34,6 +34,8 @@ class Case:
         truth: True masks by name, ``[H, W]``.
         predicted: Predicted masks by name, ``[H, W]``.
         maps: Values to lay over the film as colour, float ``[h, w]`` each, by the title of their panel.
+        ranges: Values of the lowest and the highest colour, by title. Maps without one share theirs with all maps of
+            that title in a grid, from the least to the greatest: a film that nothing is doubtful in is dark.
     """
 
     image: NDArray[np.uint8]
@@ -41,6 +43,7 @@ class Case:
     truth: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     predicted: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     maps: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def mask_overlay(
@@ -110,14 +113,24 @@ def map_overlay(
     return np.asarray(mixed.astype(np.uint8))
 
 
-def case_panels(case: Case) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Titled panels of a case, uint8 ``[H, W, 3]`` each: the film, its masks if it has any, and its maps."""
+def case_panels(
+    case: Case, shared: Mapping[str, tuple[float, float]] | None = None
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Titled panels of a case, uint8 ``[H, W, 3]`` each: the film, its masks if it has any, and its maps.
+
+    Args:
+        case: The case.
+        shared: Ranges of maps for which the case has none, by title; without either a map has its own.
+    """
     panels = [("film", np.repeat(case.image[..., None], 3, axis=2))]
     if case.truth or case.predicted:
         title = {(True, True): "true, predicted", (True, False): "true", (False, True): "predicted"}
         drawn = mask_overlay(case.image, list(case.truth.values()), list(case.predicted.values()))
         panels.append((title[bool(case.truth), bool(case.predicted)], drawn))
-    return panels + [(name, map_overlay(case.image, values)) for name, values in case.maps.items()]
+    ranges = {**(shared or {}), **case.ranges}
+    return panels + [
+        (name, map_overlay(case.image, values, *ranges.get(name, (None, None)))) for name, values in case.maps.items()
+    ]
 
 
 def prediction_grid(cases: Sequence[Case], path: str | os.PathLike[str], columns: int = 4, size: int = 160) -> None:
@@ -139,7 +152,8 @@ def prediction_grid(cases: Sequence[Case], path: str | os.PathLike[str], columns
         msg = "a prediction grid needs at least one case"
         raise ConfigError(msg)
     font = ImageFont.load_default(_FONT)
-    panels = [case_panels(case) for case in cases]
+    shared = _shared_ranges(cases)
+    panels = [case_panels(case, shared) for case in cases]
     wide = max(len(row) for row in panels) * (size + 2)
     letters = max(12, int(wide / font.getlength("abcdefghijklm nopqrst") * 21))
     captions = [[line for part in case.caption.splitlines() for line in textwrap.wrap(part, letters)] for case in cases]
@@ -161,3 +175,11 @@ def prediction_grid(cases: Sequence[Case], path: str | os.PathLike[str], columns
         top += tall
     with atomic_path(path) as target:
         page.save(target, format="PNG")
+
+
+def _shared_ranges(cases: Sequence[Case]) -> dict[str, tuple[float, float]]:
+    found: dict[str, list[float]] = {}
+    for case in cases:
+        for name, values in case.maps.items():
+            found.setdefault(name, []).extend(np.asarray(values, dtype=np.float64).reshape(-1).tolist())
+    return {name: (min(values), max(values)) for name, values in found.items() if values}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,7 @@ def _grid(module: SegmentationModule, rows: Columns, error: NDArray[Any], doubt:
                 dict(zip(module.class_names, truth, strict=True)),
                 dict(zip(module.class_names, answer, strict=True)),
                 {"entropy": found["entropy"][0].amax(0).cpu().numpy()},
+                {"entropy": (0.0, math.log(2.0))},
             )
         )
     path = module.run_dir / "predictions.png"

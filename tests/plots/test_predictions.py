@@ -44,6 +44,23 @@ def test_a_case_shows_only_what_it_has(film):
     assert [title for title, _ in case_panels(Case(film))] == ["film"]
 
 
+def test_maps_of_a_grid_share_their_colours(film, tmp_path):
+    """A film without doubt is dark beside one with, and also alone where the range is known."""
+
+    def yellow(cases):
+        prediction_grid(cases, tmp_path / "grid.png", columns=1, size=40)
+        with Image.open(tmp_path / "grid.png") as page:
+            pixels = np.asarray(page.convert("RGB")).astype(int)
+        parts = np.array_split(pixels[:, 50:92], len(cases))  # the second panel of each row
+        return [int((part[..., 0] - part[..., 2] > 60).sum()) for part in parts]
+
+    doubtful, sure = ({"entropy": scale * np.eye(4)} for scale in (0.69, 0.01))
+    assert yellow([Case(film, maps=doubtful), Case(film, maps=sure)])[1] == 0
+    assert yellow([Case(film, maps=sure)])[0] > 0
+    assert yellow([Case(film, maps=sure, ranges={"entropy": (0.0, 0.69)})])[0] == 0
+    assert yellow([Case(film, maps=doubtful, ranges={"entropy": (0.0, 0.69)})])[0] > 0
+
+
 def test_grid_holds_every_case(film, tmp_path):
     cases = [
         Case(film, f"study {i}\nedema 0.3", {"a": square(5, 15)}, {"a": square(6, 18)}, {"entropy": np.eye(6)})
