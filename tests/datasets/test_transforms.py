@@ -159,3 +159,14 @@ def test_albumentations_pipeline_is_deterministic_and_pickles():
 def test_bad_pipeline_is_refused(step, expected):
     with pytest.raises(ConfigError, match=expected):
         AlbumentationsTransform(48, [step])(blurred(64, 64), None, rng(0))
+
+
+@pytest.mark.parametrize(("shape", "size"), [((256, 256), 224), ((93, 120), 80), ((310, 256), 160)])
+def test_the_warp_gives_the_grey_levels_of_one_in_bytes(shape, size):
+    """It computes in float32, in memory that it uses again: a later image leaves an earlier one as it is."""
+    train = TrainTransform(size, AugmentConfig(brightness=0.0, contrast=0.0))
+    images = [rng(k).integers(0, 256, shape, dtype=np.uint8) for k in range(12)]
+    given = [train(image, None, rng(k)) for k, image in enumerate(images)]
+    for image, found in zip(images, given, strict=True):
+        wanted = cv2.warpAffine(image, found.matrix, (size, size), flags=cv2.INTER_LINEAR)
+        np.testing.assert_array_equal(found.image, wanted)
