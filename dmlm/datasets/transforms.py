@@ -228,8 +228,8 @@ _scratch = _Scratch()
 def _warp(image: Pixels, matrix: NDArray[np.float64], size: int) -> Pixels:
     """Warp by bilinear interpolation; black moves in from outside.
 
-    In float32, because that kernel of OpenCV 5 takes three quarters of the time of the one for bytes. Rounded, both give
-    the same grey levels (4.10: all but one in 200, which differ by one).
+    In float32, because that kernel of OpenCV 5 takes three quarters of the time of the one for bytes. Rounded, both
+    give the same grey levels (4.10: all but one in 200, which differ by one).
     """
     import cv2
 
