@@ -21,11 +21,8 @@ Checkpointing = bool | _Selective
 ``"selective"``: the results of its matrix products and attention; norms, activations and dropout are computed again,
 which costs next to nothing. Gradients are the same."""
 
-_PRODUCTS = (
-    "mm",
-    "addmm",
-    "bmm",
-    "baddbmm",
+_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+_ATTENTION = (
     "_scaled_dot_product_flash_attention",
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_efficient_attention",
@@ -88,7 +85,7 @@ class _Keep(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         result = func(*args, **(kwargs or {}))
-        if func in _products():
+        if _is_kept(func, args, kwargs or {}):
             self.kept.append(tree_map_only(Tensor, Tensor.detach, result))
         return result
 
@@ -101,7 +98,7 @@ class _Reuse(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kept = kept
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if func not in _products():
+        if not _is_kept(func, args, kwargs or {}):
             return func(*args, **(kwargs or {}))
         if not self.kept:
             msg = "a layer with selective checkpointing can be run backwards once only"
@@ -114,6 +111,25 @@ def _keep_products() -> tuple[TorchDispatchMode, TorchDispatchMode]:
     return _Keep(kept), _Reuse(kept)
 
 
+def _is_kept(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401 - an operation of torch
+    """Whether the result of an operation is put aside.
+
+    Attention that drops weights is computed again: left out, it would draw no random numbers, and the dropout after it
+    would then hide other elements than in the forward pass.
+    """
+    if func not in _operations():
+        return False
+    place = _operations()[func]
+    return place is None or not kwargs.get("dropout_p", args[place] if len(args) > place else 0.0)
+
+
 @lru_cache(maxsize=1)
-def _products() -> frozenset[Any]:
-    return frozenset(getattr(torch.ops.aten, name).default for name in _PRODUCTS if hasattr(torch.ops.aten, name))
+def _operations() -> dict[Any, int | None]:
+    """Operations whose results may be put aside, and which of their arguments is a rate of dropout."""
+    found: dict[Any, int | None] = {}
+    for name in (*_PRODUCTS, *_ATTENTION):
+        if hasattr(torch.ops.aten, name):
+            func = getattr(torch.ops.aten, name).default
+            names = [argument.name for argument in func._schema.arguments]
+            found[func] = names.index("dropout_p") if "dropout_p" in names else None
+    return found

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.memory import allocated
 from dmlm.errors import ConfigError
 from dmlm.models import CrossModalPredictor, GaussianHead, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
-from dmlm.models.checkpointing import Checkpointing
+from dmlm.models.checkpointing import Checkpointing, _is_kept
 from dmlm.objectives import ObjectiveConfig, PretrainingObjective
 
 
@@ -83,7 +83,11 @@ def checkpointed(kind: Checkpointing = True, head: str = "mlp") -> tuple[Probabi
     image = TimmImageEncoder(
         "vit_tiny_patch16_224", pretrained=False, image_size=32, model_kwargs=size, gradient_checkpointing=kind
     )
-    hf_config = {**plain.text.config["init_args"]["hf_config"], "hidden_dropout_prob": 0.2}
+    hf_config = {
+        **plain.text.config["init_args"]["hf_config"],
+        "hidden_dropout_prob": 0.2,
+        "attention_probs_dropout_prob": 0.2,
+    }
     text = HFTextEncoder(
         "bert", pretrained=False, hf_config=hf_config, tokenizer="library", max_length=128, gradient_checkpointing=kind
     )
@@ -149,6 +153,20 @@ def test_selective_checkpointing_computes_no_matrix_product_again() -> None:
             objective(encoder, predictor, views).loss.backward()
         counted.append(counter.get_total_flops())
     assert counted[0] == counted[1] < counted[2]
+
+
+def test_attention_with_dropout_is_computed_again() -> None:
+    """Where a kernel draws the dropout itself, as on GPUs, leaving it out would shift all random numbers after it."""
+    plain = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+    fused = torch.ops.aten._scaled_dot_product_efficient_attention.default
+    some = (torch.zeros(1),) * 3
+    assert _is_kept(plain, some, {})
+    assert _is_kept(fused, (*some, None, True), {})
+    assert _is_kept(fused, (*some, None, True, 0.0), {})
+    assert not _is_kept(plain, (*some, 0.1), {})
+    assert not _is_kept(fused, (*some, None, True, 0.1), {})
+    assert not _is_kept(fused, (*some, None, True), {"dropout_p": 0.1})
+    assert not _is_kept(torch.ops.aten.gelu.default, some[:1], {})
 
 
 def test_an_unknown_kind_of_checkpointing_is_refused() -> None:
