@@ -18,8 +18,8 @@ from dmlm.errors import ConfigError
 _Selective = Literal["selective"]
 Checkpointing = bool | _Selective
 """False: a layer keeps everything. True: its input only; the rest is computed again, a forward pass more.
-``"selective"``: the results of its matrix products and attention; norms, activations, dropout and attention with dropout
-are computed again, which costs little. Gradients are the same."""
+``"selective"``: the results of its matrix products and attention; norms, activations, dropout and attention with
+dropout are computed again, which costs little. Gradients are the same."""
 
 _PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 _ATTENTION = (
