@@ -65,7 +65,7 @@ def main() -> int:
 
 def run(name: str, folder: Path | None) -> dict[str, float] | None:
     """Measure one section in a process of its own; None if it failed."""
-    draws = folder is not None and name in ("step", "curves")
+    draws = folder is not None and name == "curves"
     arguments = f"figure=__import__('pathlib').Path({str(Path(folder or '') / f'{name}.png')!r})" if draws else ""
     code = f"import json\nfrom benchmarks.{name} import measure\nprint('\\n' + json.dumps(measure({arguments})))"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)

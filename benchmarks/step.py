@@ -1,6 +1,6 @@
 """A pre-training step of the paper's size against the naive step of the same model, and its share of the matrix rate.
 
-``python -m benchmarks.step [--batch 8] [--steps 2] [--figure FILE.png]``. Both start from the same weights and take
+``python -m benchmarks.step [--batch 8] [--steps 1] [--figure FILE.png]``. Both start from the same weights and take
 the same batches, one after the other; a probe of the matrix rate before and after every step says how fast the machine
 was just then (CPU time of one thread; bf16 where the CPU multiplies faster in it, else float32). A step is forward,
 backward, AdamW and the teacher's average.
@@ -144,7 +144,7 @@ def cost(found: dict[str, Any], side: str) -> float:
     return sum(taken * rate for taken, rate in zip(found[side], found[f"{side}_rates"], strict=True))
 
 
-def measure(batch: int = 8, steps: int = 2, figure: Path | None = None) -> dict[str, float]:
+def measure(batch: int = 8, steps: int = 1, figure: Path | None = None) -> dict[str, float]:
     """Return the ratio of the steps, the share of the matrix rate, and how far the losses are apart."""
     one_thread()
     half, half_over_single = half_is_faster()
@@ -229,7 +229,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     print(json.dumps(measure(options.batch, options.steps, options.figure), indent=2))
