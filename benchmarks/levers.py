@@ -172,8 +172,8 @@ def losses(rounds: int) -> dict[str, float]:
     plain, compiled = MaskedPredictionLoss(), MaskedPredictionLoss()
 
     def usual() -> Tensor:
-        left, right = (Independent(Normal(side.mean, side.std), 1) for side in (p, target))
-        return torch_kl(left, right).mean() / WIDTH
+        predicted, wanted = (Independent(Normal(side.mean, side.std), 1) for side in (p, target))
+        return torch_kl(wanted, predicted).mean() / WIDTH
 
     sides: dict[str, Callable[[], Tensor]] = {"usual": usual, "ours": lambda: plain(p, target, valid)}
     assert torch.allclose(usual(), sides["ours"](), rtol=1e-4)

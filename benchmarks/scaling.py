@@ -41,7 +41,7 @@ class _Whole(nn.Module):
         return self.objective(self.encoder, self.predictor, views).loss  # type: ignore[no-any-return]
 
 
-def measure(rounds: int = 3) -> dict[str, float]:
+def measure(rounds: int = 2) -> dict[str, float]:
     """Return ratios of the cost per pair, and exponents of growth (2 is quadratic)."""
     one_thread()
     return {**processes(), **growth(rounds), **images()}
