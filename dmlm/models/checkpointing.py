@@ -73,42 +73,33 @@ def run_blocks(blocks: Iterable[nn.Module], tokens: Tensor, checkpointing: Check
 
 
 # torch's own selective checkpointing counts every operation and gives up where the second use of a layer under autocast
-# finds weights in half precision that the first one left, but its recomputation does not. These two look at products.
+# finds weights in half precision that the first one left, but its recomputation does not. This one looks at products.
 
 
-class _Keep(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Put the results of products aside."""
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Put the results of products aside, or give them in the same order instead of computing them again."""
 
-    def __init__(self, kept: deque[Any]) -> None:
+    def __init__(self, kept: deque[Any], *, again: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kept = kept
+        self.again = again
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        product = _is_kept(func, args, kwargs or {})
+        if product and self.again:
+            if not self.kept:
+                msg = "a layer with selective checkpointing can be run backwards once only"
+                raise RuntimeError(msg)
+            return self.kept.popleft()
         result = func(*args, **(kwargs or {}))
-        if _is_kept(func, args, kwargs or {}):
+        if product:
             self.kept.append(tree_map_only(Tensor, Tensor.detach, result))
         return result
 
 
-class _Reuse(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Give the results that were put aside, in the same order, instead of computing them."""
-
-    def __init__(self, kept: deque[Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.kept = kept
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if not _is_kept(func, args, kwargs or {}):
-            return func(*args, **(kwargs or {}))
-        if not self.kept:
-            msg = "a layer with selective checkpointing can be run backwards once only"
-            raise RuntimeError(msg)
-        return self.kept.popleft()
-
-
 def _keep_products() -> tuple[TorchDispatchMode, TorchDispatchMode]:
     kept: deque[Any] = deque()
-    return _Keep(kept), _Reuse(kept)
+    return _Products(kept, again=False), _Products(kept, again=True)
 
 
 def _is_kept(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401 - an operation of torch
