@@ -27,9 +27,9 @@ from dmlm.models import HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
 from dmlm.tasks import ClassificationModule
 
 TESTED = 25_596
-STEPS = 6
+STEPS = 4
 TOWERS = {
-    "vit_base_224": ("vit_base_patch16_224", 224, 8),
+    "vit_base_224": ("vit_base_patch16_224", 224, 4),
     "vit_small_224": ("vit_small_patch16_224", 224, 16),
     "efficientnet_lite0_96": ("tf_efficientnet_lite0", 96, 32),
 }

@@ -13,19 +13,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from benchmarks.levers_losses import distances, loss_gathered, losses
 from benchmarks.machine import best, half_is_faster, one_thread
 from benchmarks.naive import _image
 from benchmarks.setting import DROPOUT, draw, tokens_of_length
-from dmlm.distributions import Gaussian, kl_divergence, pairwise_wasserstein2
 from dmlm.models import GaussianHead, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
 from dmlm.models.checkpointing import Checkpointing
 from dmlm.models.image import visible_indices
 from dmlm.models.length_groups import length_groups
 from dmlm.objectives import Teacher
-from dmlm.objectives.masked_prediction import MaskedPredictionLoss
 from dmlm.reports import TextViews
 
-BATCH, TEXTS, LAYERS, WIDTH = 8, 12, 2, 768
+BATCH, TEXTS, WIDTH = 4, 12, 768
+VIT_LAYERS, BERT_LAYERS = 2, 1
 
 
 def measure(rounds: int = 2) -> dict[str, float]:
@@ -42,7 +42,7 @@ def visible_only(rounds: int) -> dict[str, float]:
     encoder = _encoder()
     views = draw(encoder, BATCH)
     figures = {}
-    for ratio in (0.3, 0.5, 0.75):
+    for ratio in (0.3, 0.75):
         mask = torch.rand(BATCH, 196).argsort(1) < round(ratio * 196)
 
         def ours(mask: Tensor = mask) -> Tensor:
@@ -145,66 +145,6 @@ def heads_where_read(rounds: int) -> dict[str, float]:
     }
 
 
-def loss_gathered(rounds: int) -> dict[str, float]:
-    """The KL at masked places only, against everywhere and masked afterwards."""
-    p, q = _gaussians(2, 32, 197, WIDTH)
-    index = torch.rand(32, 197).argsort(1)[:, :59]
-    chosen = torch.zeros(32, 197).scatter_(1, index, 1.0)
-
-    def everywhere() -> Tensor:
-        return (kl_divergence(p, q) * chosen).sum() / chosen.sum()
-
-    def gathered() -> Tensor:
-        return kl_divergence(p.gather(index), q.gather(index)).mean()
-
-    assert torch.allclose(everywhere(), gathered(), rtol=1e-4)
-    times = best({"all": _with_backward(everywhere), "ours": _with_backward(gathered)}, rounds)
-    return {"lever_loss_gathered_x": times["all"] / times["ours"]}
-
-
-def losses(rounds: int) -> dict[str, float]:
-    """KL in log-variances (and compiled), against torch.distributions."""
-    from torch.distributions import Independent, Normal
-    from torch.distributions import kl_divergence as torch_kl
-
-    p, q = _gaussians(2, 32, 64, WIDTH)
-    target, valid = q.detach(), torch.ones(32, 64, dtype=torch.bool)
-    plain, compiled = MaskedPredictionLoss(), MaskedPredictionLoss()
-
-    def usual() -> Tensor:
-        predicted, wanted = (Independent(Normal(side.mean, side.std), 1) for side in (p, target))
-        return torch_kl(wanted, predicted).mean() / WIDTH
-
-    sides: dict[str, Callable[[], Tensor]] = {"usual": usual, "ours": lambda: plain(p, target, valid)}
-    assert torch.allclose(usual(), sides["ours"](), rtol=1e-4)
-    figures = {}
-    compiled.compile()
-    try:
-        assert torch.allclose(compiled(p, target, valid), usual(), rtol=1e-4)
-        sides["compiled"] = lambda: compiled(p, target, valid)
-    except Exception as error:  # no C++ compiler here; torch has many errors for that
-        print(f"losses are not compiled here: {type(error).__name__}")
-    times = best({name: _with_backward(work) for name, work in sides.items()}, rounds)
-    figures["lever_kl_closed_form_x"] = times["usual"] / times["ours"]
-    if "compiled" in times:
-        figures["lever_kl_compiled_x"] = times["usual"] / times["compiled"]
-    return figures
-
-
-def distances(rounds: int) -> dict[str, float]:
-    """All pairwise Wasserstein distances by one matrix product, against broadcasting; 128 pairs."""
-    p, q = _gaussians(2, 128, WIDTH)
-
-    def usual() -> Tensor:
-        means = (p.mean[:, None] - q.mean[None]).square().mean(-1)
-        return (means + (p.std[:, None] - q.std[None]).square().mean(-1)).sum()
-
-    assert torch.allclose(usual(), pairwise_wasserstein2(p, q).sum(), rtol=1e-4)
-    ours = _with_backward(lambda: pairwise_wasserstein2(p, q).sum())
-    times = best({"usual": _with_backward(usual), "ours": ours}, rounds)
-    return {"lever_pairwise_w2_x": times["usual"] / times["ours"]}
-
-
 def optimizers(rounds: int) -> dict[str, float]:
     """Fused AdamW and the teacher's average in one call, against loops over parameters; four ViT-B layers."""
     encoder = _encoder()
@@ -268,30 +208,15 @@ def _half(work: Callable[[], Tensor], backward: bool = True) -> Callable[[], obj
     return run
 
 
-def _with_backward(work: Callable[[], Tensor]) -> Callable[[], object]:
-    return lambda: work().backward()
-
-
-def _gaussians(count: int, *shape: int) -> list[Gaussian]:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        Gaussian(
-            torch.randn(*shape, generator=generator).requires_grad_(),
-            (0.1 * torch.randn(*shape, generator=generator) - 2).requires_grad_(),
-        )
-        for _ in range(count)
-    ]
-
-
 def _vit(**options: Checkpointing) -> TimmImageEncoder:
     torch.manual_seed(0)
-    kwargs = {"depth": LAYERS}
+    kwargs = {"depth": VIT_LAYERS}
     return TimmImageEncoder("vit_base_patch16_224", pretrained=False, model_kwargs=kwargs, **options)
 
 
 def _bert(**options: Checkpointing) -> HFTextEncoder:
     torch.manual_seed(0)
-    config = {"model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": LAYERS, **DROPOUT}
+    config = {"model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": BERT_LAYERS, **DROPOUT}
     return HFTextEncoder("bert", pretrained=False, hf_config=config, tokenizer="library", **options)
 
 

@@ -61,7 +61,7 @@ _STRATEGIES: dict[str, Callable[[], ImageMasker]] = {
 
 
 def measure(
-    model: str = "vit_small_patch16_224", width: int = 384, layers: int = 6, size: int = 224, batch: int = 16
+    model: str = "vit_small_patch16_224", width: int = 384, layers: int = 6, size: int = 224, batch: int = 8
 ) -> dict[str, float]:
     """Return milliseconds of a step and of each strategy, and the strategy's share of the step."""
     torch.set_num_threads(1)

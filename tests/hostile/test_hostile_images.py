@@ -115,7 +115,7 @@ def dicom(change: Callable[[object], object] = lambda ds: None, number: int = 0)
     def make() -> bytes:
         import pydicom
 
-        from benchmarks.fuzz_targets import dicoms
+        from benchmarks.fuzz_images import dicoms
 
         ds = pydicom.dcmread(io.BytesIO(dicoms()[number]))
         change(ds)
