@@ -6,6 +6,7 @@ import os
 from typing import Any, Literal
 
 from dmlm.datamodules.base import ChestXrayDataModule, Task
+from dmlm.datamodules.report_files import open_reports
 from dmlm.datasets.manifest import ManifestDataset
 from dmlm.datasets.manifest_format import ManifestFormat
 from dmlm.datasets.manifest_table import Manifest, read_manifest
@@ -14,6 +15,7 @@ from dmlm.datasets.store_pixels import StorePixels
 from dmlm.datasets.transforms import AugmentConfig, Transform
 from dmlm.errors import ConfigError
 from dmlm.reports.records import ReportIndex
+from dmlm.reports.sources import study_of
 
 
 class ManifestDataModule(ChestXrayDataModule):
@@ -149,6 +151,7 @@ class ManifestDataModule(ChestXrayDataModule):
         self.reports = None if reports is None else os.fspath(reports)
         self._task = task
         self._manifest: Manifest | None = None
+        self._report_index: ReportIndex | None = None
 
     @property
     def task(self) -> Task:
@@ -190,8 +193,14 @@ class ManifestDataModule(ChestXrayDataModule):
             self.seed,
             self.cache_size,
             None if store is None else StorePixels(store, "manifest", self.image_size),
-            None if self.reports is None else ReportIndex(self.reports),
+            self._reports(),
         )
+
+    def _reports(self) -> ReportIndex | None:
+        if self.reports is not None and self._report_index is None:
+            studies = (row.study_id for row in self.manifest.rows)
+            self._report_index = open_reports(self.reports, studies, str(self.path), study_of)
+        return self._report_index
 
     def auto_workers(self, cores: int) -> int:
         """Return at most one worker where images come from the cache: it feeds several GPUs by itself."""

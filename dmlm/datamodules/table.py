@@ -104,6 +104,7 @@ class TableDataModule(ChestXrayDataModule):
         self.options: dict[str, Any] = {}  # of this data set's own open_table; subclasses fill it
         self._table: StudyTable | None = None
         self._places: np.ndarray[Any, np.dtype[np.str_]] | None = None
+        self._report_index: ReportSource | None = None
 
     @abstractmethod
     def open_table(self) -> StudyTable:
@@ -181,12 +182,12 @@ class TableDataModule(ChestXrayDataModule):
         return kept
 
     def _reports(self) -> ReportSource | None:
-        if self.reports is None:
-            return None
-        from dmlm.reports.records import ReportIndex
+        if self.reports is not None and self._report_index is None:
+            from dmlm.datamodules.report_files import open_reports
 
-        return ReportIndex(self.reports)
+            self._report_index = open_reports(self.reports, map(str, self.table.study_ids), str(self.root))
+        return self._report_index
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the table out of copies that are sent to other processes: it is opened anew there."""
-        return {**self.__dict__, "_table": None}
+        return {**self.__dict__, "_table": None, "_report_index": None}

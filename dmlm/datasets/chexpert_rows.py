@@ -116,7 +116,7 @@ def read_test(path: Path, folders: Folders, label_names: Sequence[str], missing:
             raise DatasetFormatError(msg)
         patient, study = found.groups()
         base = folders.root / folders.patients.get(("test", patient), "test")
-        names = sorted(item.name for item in (base / patient / study).glob("*.jpg"))
+        names = sorted(item.name for item in (base / patient / study).glob("[!.]*.jpg"))
         if not names and missing == "raise":
             msg = (
                 f"{base / patient / study}: no image of this test study is there; copy the test images of CheXlocalize "

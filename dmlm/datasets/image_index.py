@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from dmlm.errors import DatasetNotFoundError
+from dmlm.errors import DatasetFormatError, DatasetNotFoundError
 
 IMAGE_SUFFIXES: Final = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 """Endings (lower case) of files that count as images."""
@@ -24,20 +24,34 @@ def index_images(
 ) -> dict[str, str]:
     """Map the name of every image file below ``root`` to its path.
 
-    Where a name occurs in several folders, the first folder counts: those in ``first`` come first, then the alphabet.
-    Hidden files and folders are passed over.
+    Of two files of one name in one folder the first in the alphabet counts. In two folders, one of them must be below
+    ``first``: masks or heat maps often bear the names of their films. Hidden files and folders are passed over.
 
     Args:
         root: Where to look.
         depth: How many levels of folders below ``root`` are looked into; 0 is ``root`` alone.
-        first: Names of folders that come before others.
+        first: Names of folders that hold films; they come before others.
         skip: Names of folders that are not looked into.
         by_stem: Whether names are taken without their ending.
 
     Returns:
         Name -> path relative to ``root`` (posix).
+
+    Raises:
+        DatasetFormatError: If nothing says which of two files of one name is the film.
     """
-    return names_of(_files(root, "", depth, first, skip), by_stem)
+    paths = list(_files(root, "", depth, first, skip))
+    found = names_of(paths, by_stem)
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        taken = found.get(name.rpartition(".")[0] if by_stem else name, path).rpartition("/")[0]
+        if taken != folder and not set(taken.split("/")) & set(first):
+            msg = (
+                f"{root}: '{name}' has the name of an image in '{taken or '.'}' and lies in '{folder or '.'}'; move "
+                "the folder that does not hold the films (masks, copies) out of it"
+            )
+            raise DatasetFormatError(msg)
+    return found
 
 
 def names_of(paths: Iterable[str], by_stem: bool = True) -> dict[str, str]:

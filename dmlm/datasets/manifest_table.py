@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,15 @@ from dmlm.datasets.store_pixels import StorePixels
 from dmlm.errors import DatasetFormatError, DatasetNotFoundError, some_of
 from dmlm.io.cache import cache_dir
 
+_LOG = logging.getLogger(__name__)
 _SPLIT_NAMES: Final[dict[str, Split]] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+_PATIENTS: Final = frozenset({"patient", "patientid", "patientnumber", "subject", "subjectid", "pid", "mrn"})
+"""Names of columns of patients, in small letters without what joins words."""
 
 
 class ManifestRow(NamedTuple):
@@ -104,6 +110,11 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
         msg = f"{path}: no row can be used: {why}"
         raise DatasetFormatError(msg)
     if columns["split_column"] is None:
+        if columns["patient_column"] is None and form.patient_column is not None:
+            what = "image" if columns["study_column"] is None else "study"
+            _LOG.warning(
+                "%s: no column of patients: splits are drawn as if every %s were a patient's only one", path, what
+            )
         rows = _with_drawn_splits(path, rows, form)
     elif not form.allow_leaks:
         check_leaks(str(path), ((row.patient_id, row.split, row.line) for row in rows))
@@ -166,6 +177,13 @@ def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, s
         option, name = missing[0]
         all_missing = ", ".join(f"'{column}'" for _, column in missing)
         msg = f"{path}: no column {all_missing} (option {option}){nearest(name, header)} It has {some_of(header)}"
+        raise DatasetFormatError(msg)
+    likely = [name for name in header if re.sub(r"[\W_]", "", name).lower() in _PATIENTS]
+    if columns["patient_column"] is None and form.patient_column is not None and likely:
+        msg = (
+            f"{path}: no column '{form.patient_column}', but '{likely[0]}'; set data.patient_column to it, or to null "
+            "if it names none: every study is then a patient of its own"
+        )
         raise DatasetFormatError(msg)
     return columns
 

@@ -169,6 +169,9 @@ def _image_files(base: Path) -> dict[str, str]:
                 rank = _SUFFIXES.index(suffix)
                 relative = (Path(folder) / name).relative_to(base).as_posix()
                 key = _key(stem)
+                if found.get(key, (-1, ""))[0] == rank and Path(found[key][1]).parent != Path(relative).parent:
+                    msg = f"{base}: '{found[key][1]}' and '{relative}' have one name; move what is no film away"
+                    raise DatasetFormatError(msg)
                 if key not in found or rank < found[key][0]:
                     found[key] = (rank, relative)
     return {key: path for key, (_, path) in found.items()}

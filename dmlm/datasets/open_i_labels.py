@@ -51,8 +51,13 @@ TERMS: Final[Mapping[str, tuple[str, ...]]] = {
     "Pneumothorax": ("Pneumothorax", "Hydropneumothorax", "Hemopneumothorax"),
     "Support Devices": ("Catheters, Indwelling", "Implanted Medical Device", "Medical Device", "Tube, Inserted"),
 }
-"""Indexing terms (the part before the first slash) that make a label present; Pleural Thickening is ``Thickening`` with
-``pleura`` among its qualifiers."""
+"""Indexing terms (the part before the first slash) that make a label present."""
+
+_QUALIFIED: Final = {
+    "Thickening": ("pleura", "Pleural Thickening"),
+    "Cardiac Shadow": ("enlarged", "Cardiomegaly"),
+}
+"""Terms that make a label present where they have a qualifier."""
 
 UNINDEXED: Final = "No Indexing"
 
@@ -76,8 +81,8 @@ def labels_of(major: Sequence[str]) -> NDArray[np.float32]:
     for entry in major:
         term, *qualifiers = (part.strip() for part in entry.split("/"))
         names = _LABELS.get(term, ())
-        if term == "Thickening" and "pleura" in qualifiers:
-            names = ("Pleural Thickening",)
+        if _QUALIFIED.get(term, ("", ""))[0] in qualifiers:
+            names = (_QUALIFIED[term][1],)
         for name in names:
             labels[LABEL_NAMES.index(name)] = 1.0
     return labels

@@ -83,6 +83,9 @@ class Sentence:
     def _clauses(self) -> list[int]:
         breaks = {item.first for item in self.items if item.kind in ("stop", "with")}
         breaks |= {place for place, token in enumerate(self.tokens) if token[0] in ";()"}
+        if self.items and self.items[0].kind == "stop" and self.items[0].first == 0:
+            # "apart from left atelectasis, the lungs are clear"
+            breaks |= set([place for place, token in enumerate(self.tokens) if token[0] == ","][:1])
         breaks |= self._between_verbs(breaks)
         breaks |= self._after_lists(breaks)
         numbers, current = [], 0

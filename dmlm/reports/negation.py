@@ -23,6 +23,8 @@ _OUTLINES = frozenset({"heart", "heart chambers", "mediastinum", "diaphragm", "t
 
 _DOUBT = frozenset({"doubtful_after", "doubtful_start"})
 _SHOWING = word_list("showing")
+_AFTERWARDS = frozenset({"after", "following", "post"})
+_TAKEN_OUT = frozenset({"removal", "removed", "removing", "withdrawal"})
 
 
 class Judgement(NamedTuple):
@@ -63,7 +65,7 @@ def _judge(sentence: Sentence, mention: Item, behind: list[Item], either: bool, 
     clause = sentence.clause(mention)
     before = [item for item in sentence.items if item.last <= mention.first and sentence.clause(item) == clause]
     pasts = ("question",) if device else ("question", "past")
-    negation = _negation(sentence, before, mention)
+    negation = _negation(sentence, before, mention, device)
     if negation is not None:
         # "no history of pneumonia", "not tested for it": that is denied, not the finding
         if _is_past(sentence, [item for item in before if item.first >= negation.last], mention, pasts):
@@ -79,16 +81,23 @@ def _judge(sentence: Sentence, mention: Item, behind: list[Item], either: bool, 
     return Judgement("uncertain" if either else "present")
 
 
-def _negation(sentence: Sentence, before: list[Item], mention: Item) -> Item | None:
+def _negation(sentence: Sentence, before: list[Item], mention: Item, device: bool = False) -> Item | None:
     for index in range(len(before) - 1, -1, -1):
         cue = before[index]
         if cue.kind == "doubtful_start" and _opens_statement(sentence, before[:index], cue):
             return None
         if cue.kind == "absent_after":
-            return cue
+            return None if device and _was_placed(sentence, cue, mention) else cue
         if cue.kind == "absent_near" and mention.first - cue.last <= _NEAR:
             return cue
     return None
+
+
+def _was_placed(sentence: Sentence, cue: Item, device: Item) -> bool:
+    """Whether a denial is about what came of a device: "no pneumothorax after placement of a chest tube"."""
+    words = {sentence.tokens[place][0] for place in range(cue.last, min(device.last + _NEAR, len(sentence.tokens)))}
+    between = {sentence.tokens[place][0] for place in range(cue.last, device.first)}
+    return bool(between & _AFTERWARDS) and not words & _TAKEN_OUT
 
 
 def _opens_statement(sentence: Sentence, before: list[Item], doubt: Item) -> bool:
@@ -201,6 +210,16 @@ def _alternatives(sentence: Sentence, mentions: Sequence[Item]) -> set[int]:
     if not any(item.kind == "either" for item in sentence.items):
         return found
     for index in range(len(mentions) - 1):
-        if sentence.linked(mentions[index], mentions[index + 1])[1] == "either":
+        first, second = mentions[index : index + 2]
+        if sentence.linked(first, second)[1] == "either" and not _is_unchanged(sentence, first):
             found |= {index, index + 1}
     return found
+
+
+def _is_unchanged(sentence: Sentence, mention: Item) -> bool:
+    """Whether "no change in" stands before: its "or" is an "and", "no change in effusion or cardiomegaly"."""
+    return any(
+        item.kind == "neutral" and sentence.tokens[item.first][0] in ("no", "without")
+        for item in sentence.items
+        if item.last <= mention.first and sentence.clause(item) == sentence.clause(mention)
+    )

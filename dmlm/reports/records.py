@@ -10,7 +10,7 @@ import mmap
 import os
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
@@ -193,6 +193,12 @@ class ReportIndex:
                 return record
             last -= 1  # another study of the same key
         return None
+
+    def missing(self, study_ids: Iterable[str]) -> list[str]:
+        """Return those of some studies that the file does not have, in their order; reads no record."""
+        names = list(study_ids)
+        wanted = np.array([_key(name) for name in names], dtype=np.uint64)
+        return [name for name, there in zip(names, np.isin(wanted, self._index()[0]), strict=True) if not there]
 
     def __contains__(self, study_id: object) -> bool:
         return isinstance(study_id, str) and self.record(study_id) is not None

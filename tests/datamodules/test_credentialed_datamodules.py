@@ -19,7 +19,7 @@ from dmlm.datamodules import (
 )
 from dmlm.datasets.mimic_cxr_reports import ARCHIVE
 from dmlm.datasets.synthesize.mimic import DICOM
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, DatasetFormatError
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "datasets"
 MODULES = {
@@ -93,6 +93,20 @@ def test_reports_built_from_the_same_download_reach_the_samples(roots, name, sou
     assert {sample["report"].source for sample in samples if sample["text"]} == {"rules"}
     assert all(sample["report"].source in ("labels", "text") for sample in samples if not sample["text"])
     assert all(sample["report"].study_id == sample["study_id"] for sample in samples)
+
+
+def test_reports_of_other_studies_are_refused_and_missing_ones_counted(roots, tmp_path, caplog):
+    built = tmp_path / "reports.jsonl"
+    assert main(["reports", "build", str(roots / "openi"), "--out", str(built), "--workers", "1", "--quiet"]) == 0
+    options = {"image_size": 32, "batch_size": 2, "num_workers": 0}
+    lines = built.read_text().splitlines()
+    (tmp_path / "some.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    MODULES["openi"][0](str(roots / "openi"), reports=str(tmp_path / "some.jsonl"), **options).setup("fit")
+    assert "has no report of 1 of" in caplog.text
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(line.replace('"CXR', '"') for line in lines) + "\n")
+    with pytest.raises(DatasetFormatError, match=r"other.jsonl: has no report of any study of .*'CXR1'"):
+        MODULES["openi"][0](str(roots / "openi"), reports=str(other), **options).setup("fit")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -239,7 +239,7 @@ def test_structured_reports_of_another_csv_are_refused(table, tmp_path):
 
     (tmp_path / "other.csv").write_text("study_id,text\nanother,Clear lungs.\n")
     assert main(["reports", "build", str(tmp_path / "other.csv"), "--out", str(tmp_path / "other.jsonl")]) == 0
-    with pytest.raises(DatasetFormatError, match=r"no study of 'train' \(first: .*data.study_column"):
+    with pytest.raises(DatasetFormatError, match=r"no report of any study of .*data.study_column"):
         module(table, reports=str(tmp_path / "other.jsonl")).setup("fit")
 
 

@@ -173,6 +173,14 @@ def test_test_studies_without_images_are_named(copy):
         open_table("chexpert", copy)
 
 
+def test_files_that_a_mac_leaves_beside_test_films_are_none(copy):
+    before = open_table("chexpert", copy).images
+    for path in list(copy.rglob("test/*/*/*.jpg")):
+        path.with_name(f"._{path.name}").write_bytes(b"mac")
+    assert list(open_table("chexpert", copy).images) == list(before)
+    assert any(copy.rglob("test/*/*/._*.jpg"))
+
+
 def test_two_releases_side_by_side_are_refused(copy, roots):
     shutil.copytree(roots / "full" / "CheXpert-v1.0", copy / "CheXpert-v1.0")
     with pytest.raises(DatasetFormatError, match=r"give data.root the one release that you mean"):

@@ -364,3 +364,36 @@ def test_unseen_studies_are_marked_and_stay_out_of_training(tmp_path):
     rows[0][-1], rows[1][-1] = "1", "maybe"
     with pytest.raises(DatasetFormatError, match=r"outside the test split.*line 2.*must hold 1, 0 or blank.*line 3"):
         read_manifest(write_csv(tmp_path, header, rows), mark)
+
+
+@pytest.mark.parametrize("name", ["subject_id", "PatientID", "patient", "MRN"])
+def test_a_column_of_patients_of_another_name_is_not_passed_over(tmp_path, name):
+    rows = [[f"img/{i}.png", "Clear.", f"p{i // 4}"] for i in range(20)]
+    path = write_csv(tmp_path, ["path", "text", name], rows)
+    with pytest.raises(DatasetFormatError, match=f"but '{name}'; set data.patient_column to it, or to null"):
+        read_manifest(path)
+    form = ManifestFormat(patient_column=name, ratios=(0.6, 0.2, 0.2))
+    drawn = {row.patient_id: row.split for row in read_manifest(path, form).rows}
+    assert all(drawn[row.patient_id] == row.split for row in read_manifest(path, form).rows)
+    assert len({row.patient_id for row in read_manifest(path, ManifestFormat(patient_column=None)).rows}) == 20
+
+
+def test_drawing_splits_without_patients_is_said(tmp_path, caplog):
+    path = write_csv(tmp_path, ["path", "text"], [[f"img/{i}.png", "Clear."] for i in range(20)])
+    read_manifest(path, ManifestFormat(ratios=(0.6, 0.2, 0.2)))
+    assert "no column of patients: splits are drawn as if every image were" in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["Effusion,Mass", "Effusion; Mass", "Effusion/Mass", "effusion"])
+def test_labels_that_would_be_misread_as_absent_are_refused(tmp_path, cell, caplog):
+    rows = [["img/0.png", "a", "train", "Effusion|Mass"], ["img/1.png", "b", "train", cell]]
+    path = write_csv(tmp_path, ["path", "text", "split", "L"], rows)
+    with pytest.raises(DatasetFormatError, match=rf"not separated by '\|' in 1 row \(line 3: '{cell}'"):
+        read_manifest(path, ManifestFormat(label_column="L", label_names=("Effusion", "Mass")))
+    rows[1][3] = "No Finding"
+    manifest = read_manifest(
+        write_csv(tmp_path, ["path", "text", "split", "L"], rows),
+        ManifestFormat(label_column="L", label_names=("Effusion", "Mass")),
+    )
+    assert [row.labels for row in manifest.rows] == [(1.0, 1.0), (0.0, 0.0)]
+    assert "do not count: No Finding" in caplog.text.replace("'", "")

@@ -116,3 +116,50 @@ def test_a_list_is_denied_to_its_end(text, said):
 def test_a_side_belongs_to_its_clause(text, sides):
     said = structure(text, "s").observations
     assert {item.finding: item.laterality for item in said if item.existence != "absent"} == sides
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        # a device after which something is looked for is there, unless it was taken out
+        ("No pneumothorax after placement of a right IJ catheter.", "-pneumothorax +devices"),
+        ("There is no pneumothorax following insertion of a left subclavian line.", "-pneumothorax +devices"),
+        ("No evidence of pneumothorax status post placement of left chest tube.", "-pneumothorax +devices"),
+        ("No evidence of pneumothorax after pacemaker placement.", "-pneumothorax +devices"),
+        ("No pneumothorax after removal of a right chest tube.", "-pneumothorax -devices"),
+        ("No pneumothorax after chest tube removal.", "-pneumothorax -devices"),
+        ("The endotracheal tube has been withdrawn and is now 4 cm above the carina.", "+devices"),
+        ("The right PICC has been withdrawn, with its tip now in the mid SVC.", "+devices"),
+        # "or" after "no change in" is "and"
+        ("No interval change in bilateral pleural effusions or cardiomegaly.", "+effusion +heart"),
+        ("No significant change in cardiomegaly or bilateral effusions.", "+heart +effusion"),
+        ("No effusion or cardiomegaly.", "-effusion -heart"),
+        ("Effusion or atelectasis.", "?effusion ?atelectasis"),
+    ],
+)
+def test_wordings_of_intensive_care(text, said):
+    found = states(text)
+    assert {name: found[name] for name in in_short(said)} == in_short(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "side", "position"),
+    [
+        ("This could represent pneumonia in the right clinical setting.", "Pneumonia", None, None),
+        (
+            "Bibasilar opacities could reflect pneumonia in the right clinical setting.",
+            "Pneumonia",
+            "bilateral",
+            "base",
+        ),
+        ("Right upper and lower lobe opacities.", "Lung Opacity", "right", "upper and lower lobes"),
+        ("Middle and lower lobe consolidation.", "Consolidation", "right", "middle and lower lobes"),
+        ("Opacities in the left upper and lower lobes.", "Lung Opacity", "left", "upper and lower lobes"),
+        ("Left mid and lower lung opacities.", "Lung Opacity", "left", "middle and lower zones"),
+        ("Apart from minimal left basilar atelectasis, the lungs are clear.", "Consolidation", None, None),
+        ("Besides scarring at the right apex, the lungs are clear.", "Lung Opacity", None, None),
+    ],
+)
+def test_sides_and_places(text, finding, side, position):
+    found = next(item for item in structure(text, "s").observations if item.finding == finding)
+    assert (found.laterality, found.position) == (side, position)
