@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from conftest import example_views, tiny_encoder, tiny_predictor
 from torch import Tensor, nn
 
+from dmlm.datamodules import PhantomDataModule
 from dmlm.distributions import (
     Gaussian,
     barycenter,
@@ -25,6 +27,7 @@ from dmlm.masking import AppearanceMask, MaskContext
 from dmlm.models.heads import GaussianHead
 from dmlm.models.zero_shot import distances
 from dmlm.objectives import ObjectiveConfig, PretrainingObjective
+from dmlm.tasks import ClassificationModule, EdemaGradingModule, SegmentationModule
 
 HALF = (torch.float16, torch.bfloat16)
 PAIRS: dict[str, Callable[[Gaussian, Gaussian], Tensor]] = {
@@ -169,3 +172,40 @@ def test_float16_with_a_loss_scaler_trains() -> None:
     assert scales[-1] >= 128
     np.testing.assert_allclose(given[0], wanted[0], rtol=0.01)  # later ones lag behind by the steps left out
     assert given[-4:].mean() < given[:4].mean()
+
+
+@pytest.mark.filterwarnings("ignore:.*(no AUC, F1 or ACC|no positive case)")
+@pytest.mark.parametrize("kind", ["classify", "classify by samples", "grade", "segment"])
+def test_fine_tuning_in_mixed_precision(kind: str, tmp_path: Path) -> None:
+    """A fit, a test and a prediction run through; scores keep the digits that rank images."""
+    from lightning.pytorch import Trainer
+
+    torch.manual_seed(0)
+    options = {"grade": {"target": "edema"}, "segment": {"with_masks": True, "mask_of": ["Cardiomegaly"]}}
+    data = PhantomDataModule(
+        16, 8, 8, 32, 8, cache=str(tmp_path / "data"), num_workers=0, augment=False, **options.get(kind, {})
+    )
+    made = {
+        "classify": lambda: ClassificationModule(tiny_encoder(), 9, features="pooled", bootstrap=2),
+        "classify by samples": lambda: ClassificationModule(tiny_encoder(), 9, mc_samples=2, bootstrap=2),
+        "grade": lambda: EdemaGradingModule(tiny_encoder(), bootstrap=2),
+        "segment": lambda: SegmentationModule(tiny_encoder(), 1, width=16, bootstrap=2),
+    }[kind]()
+    trainer = Trainer(
+        default_root_dir=tmp_path,
+        max_epochs=1,
+        accelerator="cpu",
+        precision="bf16-mixed",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(made, data)
+    trainer.test(made, data, verbose=False)
+    rows = trainer.predict(made, data)[0]
+    assert (tmp_path / "predictions.csv").is_file()
+    values = torch.from_numpy(rows["peak" if kind == "segment" else "score"])
+    assert torch.isfinite(values).all()
+    if kind != "segment":
+        assert (values != values.bfloat16().double()).all()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dmlm.evaluation.classification import macro_mean
+from dmlm.evaluation.classification import ThresholdRule, macro_mean
 from dmlm.evaluation.intervals import Interval, bootstrap_means, percentiles, weight_chunks
 from dmlm.evaluation.multiclass import MulticlassReport, known_classes, multiclass_report
 from dmlm.evaluation.ranking import FloatArray, auroc
@@ -110,6 +110,7 @@ def grading_report(
     names: Sequence[str],
     val_probs: npt.ArrayLike | None = None,
     val_labels: npt.ArrayLike | None = None,
+    default_rule: ThresholdRule = "best_f1_test",
 ) -> GradingReport:
     """Evaluate a grader.
 
@@ -119,6 +120,7 @@ def grading_report(
         names: The ``K`` grades, ascending.
         val_probs: Probabilities of the validation set, ``(M, K)``, for validation threshold rules.
         val_labels: Grades of the validation set, ``(M,)``.
+        default_rule: The threshold rule of one-vs-rest keys without a suffix.
 
     Returns:
         The report.
@@ -126,7 +128,7 @@ def grading_report(
     Raises:
         DMLMError: As :func:`~dmlm.evaluation.multiclass.multiclass_report`.
     """
-    classes = multiclass_report(probs, labels, names, val_probs, val_labels)
+    classes = multiclass_report(probs, labels, names, val_probs, val_labels, default_rule)
     known = known_classes(labels, len(names))
     table, truth = np.asarray(probs, dtype=np.float64)[known], np.asarray(labels, dtype=np.float64)[known]
     grade = np.arange(len(names))

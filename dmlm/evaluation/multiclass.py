@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dmlm.errors import DatasetFormatError, DMLMError, MismatchError
-from dmlm.evaluation.classification import ClassificationReport, classification_report, macro_mean
+from dmlm.evaluation.classification import ClassificationReport, ThresholdRule, classification_report, macro_mean
 from dmlm.evaluation.ranking import FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -117,6 +117,7 @@ def multiclass_report(
     names: Sequence[str],
     val_probs: npt.ArrayLike | None = None,
     val_labels: npt.ArrayLike | None = None,
+    default_rule: ThresholdRule = "best_f1_test",
 ) -> MulticlassReport:
     """Evaluate a classifier that answers one of several classes.
 
@@ -130,6 +131,7 @@ def multiclass_report(
         names: The ``K`` classes.
         val_probs: Probabilities of the validation set, ``(M, K)``; with ``val_labels`` they add validation rules.
         val_labels: Classes of the validation set, ``(M,)``.
+        default_rule: The threshold rule of one-vs-rest keys without a suffix.
 
     Returns:
         The report.
@@ -137,17 +139,19 @@ def multiclass_report(
     Raises:
         MismatchError: If shapes and names do not belong together.
         DatasetFormatError: If a label is out of range.
+        ConfigError: If the default rule is unknown, or needs validation probabilities that were not given.
         DMLMError: If a probability of a labelled row is NaN.
     """
     table, truth = _rows(probs, labels, len(names))
     validation = None if val_probs is None or val_labels is None else _rows(val_probs, val_labels, len(names))
     report = classification_report(
         table,
-        table if len(table) and table.min() >= 0 and table.max() <= 1 else None,
+        table if not len(table) or (table.min() >= 0 and table.max() <= 1) else None,
         one_hot(truth, len(names)),
         names,
         val_scores=None if validation is None else validation[0],
         val_labels=None if validation is None else one_hot(validation[1], len(names)),
+        default_rule=default_rule,
     )
     return MulticlassReport(tuple(names), confusion_matrix(_argmax(table), truth, len(names)), report)
 

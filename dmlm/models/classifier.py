@@ -181,7 +181,8 @@ def sampled_probabilities(
         [torch.randn(samples, width, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
     ).to(image.mean.device)
     points = image.mean.float() + image.std.float() * noise
-    each = head.probabilities(head(gaussian_features(image, kind, points)))
+    with torch.autocast(points.device.type, enabled=False):  # samples differ by less than half precision can tell
+        each = head.probabilities(head(gaussian_features(image, kind, points).float()))
     mean = each.mean(0)
     if head.task == "multilabel":
         information = _entropy(torch.stack([mean, 1 - mean], -1)) - _entropy(torch.stack([each, 1 - each], -1)).mean(0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dmlm.models.checkpointing import run_blocks
 from dmlm.models.image import ImageEncoder, TimmImageEncoder
 
 LEVELS = 4
@@ -30,8 +31,8 @@ class MapShapes:
 def feature_maps(tower: ImageEncoder, images: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
     """Return the maps of four depths and the class token that belongs to each.
 
-    A ViT of timm gives four evenly spaced blocks, a CNN of timm its last four stages (the first one repeated where
-    there are fewer). Any other tower gives its last patches four times.
+    A ViT of timm gives four evenly spaced blocks, with the tower's own gradient checkpointing; a CNN of timm its last
+    four stages (the first one repeated where there are fewer). Any other tower gives its last patches four times.
 
     Args:
         tower: The image tower.
@@ -42,8 +43,7 @@ def feature_maps(tower: ImageEncoder, images: Tensor) -> tuple[list[Tensor], lis
     """
     if not isinstance(tower, TimmImageEncoder):
         patches = tower(images).patches
-        last = patches.transpose(1, 2).reshape(len(images), -1, *tower.patch_grid)
-        return [last] * LEVELS, [None] * LEVELS
+        return [_as_map(patches, tower.patch_grid)] * LEVELS, [None] * LEVELS
     pixels = tower.normalise(images)
     model = tower.model
     if not tower.is_vit:
@@ -52,14 +52,15 @@ def feature_maps(tower: ImageEncoder, images: Tensor) -> tuple[list[Tensor], lis
         return stages, [None] * LEVELS
     depth = len(model.blocks)
     blocks = [max(0, round((level + 1) * depth / LEVELS) - 1) for level in range(LEVELS)]
-    wanted = sorted(set(blocks))  # fewer blocks than levels: some serve twice
-    found = model.forward_intermediates(
-        pixels, indices=wanted, norm=True, intermediates_only=True, return_prefix_tokens=bool(tower.prefix)
-    )
-    by_block = dict(zip(wanted, found, strict=True))
-    if not tower.prefix:
-        return [by_block[block] for block in blocks], [None] * LEVELS
-    return [by_block[block][0] for block in blocks], [by_block[block][1][:, :1] for block in blocks]
+    # as timm's forward_intermediates, which knows nothing of the tower's checkpointing
+    tokens = model.norm_pre(model._pos_embed(model.patch_embed(pixels)))
+    start, by_block = 0, {}
+    for block in sorted(set(blocks)):  # fewer blocks than levels: some serve twice
+        tokens = run_blocks(model.blocks[start : block + 1], tokens, tower.gradient_checkpointing)
+        by_block[block], start = model.norm(tokens), block + 1
+    maps = {block: _as_map(found[:, tower.prefix :], tower.patch_grid) for block, found in by_block.items()}
+    prefixes = [by_block[block][:, :1] if tower.prefix else None for block in blocks]
+    return [maps[block] for block in blocks], prefixes
 
 
 @torch.no_grad()
@@ -74,3 +75,8 @@ def map_shapes(tower: ImageEncoder) -> MapShapes:
         tuple(tower.image_size / int(found.shape[2]) for found in maps),
         prefixes[0] is not None,
     )
+
+
+def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Patches ``(B, N, F)`` in row-major order as a map ``(B, F, rows, columns)``."""
+    return patches.transpose(1, 2).reshape(len(patches), -1, *grid).contiguous()

@@ -103,14 +103,18 @@ def sampled_masks(
     patches = patch_gaussians(encoder, images)
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     size = (int(images.shape[-2]), int(images.shape[-1]))
-    total, squares = torch.zeros(()), torch.zeros(())
-    for _ in range(samples):  # one at a time: the maps of many samples would not fit the memory
+    first = mean = squares = torch.zeros((), device=patches.mean.device)
+    for count in range(1, samples + 1):  # one at a time: the maps of many samples would not fit the memory
         noise = torch.stack([torch.randn(patches.mean.shape[1:], generator=source) for source in generators])
         point = patches.mean.float() + patches.std * noise.to(patches.mean.device)
         probability = torch.sigmoid(decoder([_as_map(encoder, point)], [None], size).float())
-        total, squares = total.to(probability) + probability, squares.to(probability) + probability.square()
-    mean = total / samples
-    return mean, (squares / samples - mean.square()).clamp_min(0).sqrt()
+        # Welford's sums of the distances from the first answer: the mean square minus the square of the mean would be
+        # rounding noise where answers are sure, and so would be a mean near 1
+        first = probability if count == 1 else first
+        before = probability - first - mean
+        mean = mean + before / count
+        squares = squares + before * (probability - first - mean)
+    return first + mean, (squares / samples).sqrt()
 
 
 def freeze_untouched(

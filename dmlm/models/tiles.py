@@ -68,6 +68,8 @@ class TileEncoder(ImageEncoder):
         self.blocks = nn.Sequential(*(Block(width, num_heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self._fingerprint = ""
+        # a function of the module, not a method: copies of this encoder must not forget in place of the original
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call]
 
     def train(self, mode: bool = True) -> TileEncoder:
         """Switch between training and evaluation; the trunk stays in evaluation."""
@@ -101,18 +103,24 @@ class TileEncoder(ImageEncoder):
             for row, tiles in zip(lost, self._compute(images[lost]).half().cpu(), strict=True):
                 found[row] = tiles
                 _keep(keys[row], tiles)
-        return torch.stack([tiles for tiles in found if tiles is not None]).to(images.device).float()
+        return torch.stack([tiles.float() for tiles in found if tiles is not None]).to(images.device)
 
     def _compute(self, images: Tensor) -> Tensor:
         side = self.trunk.image_size
         tiles = F.unfold(images.float(), side, stride=side).transpose(1, 2).reshape(-1, 1, side, side)
-        features: Tensor = self.trunk(tiles.to(torch.uint8)).pooled
+        with torch.autocast(images.device.type, enabled=False):  # what is kept must not depend on a run's precision
+            features: Tensor = self.trunk(tiles.to(torch.uint8)).pooled
         return features.reshape(len(images), self.num_patches, -1)
 
 
-def _fingerprint(trunk: nn.Module) -> str:
-    """Hash of the weights: descriptions of another trunk are others."""
-    digest = blake2b(digest_size=16)
+def _forget(module: nn.Module, _: object) -> None:
+    """Forget which trunk it was: other weights were loaded, by itself or as a part of a larger module."""
+    module._fingerprint = ""  # type: ignore[assignment]
+
+
+def _fingerprint(trunk: ImageEncoder) -> str:
+    """Hash of the tile's side and the weights: descriptions of another trunk, or of other tiles, are others."""
+    digest = blake2b(str(trunk.image_size).encode(), digest_size=16)
     for name, value in sorted(trunk.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from dmlm.errors import CollapseError, ConfigError
@@ -18,12 +19,15 @@ def spread(elements: Tensor) -> Tensor:
     """How much rows differ: root mean variance over the batch, divided by the root mean square.
 
     Args:
-        elements: ``(B, D)``; with fewer than 2 rows there is nothing to compare.
+        elements: ``(B, D)``.
 
     Returns:
-        Scalar in 0..1: 0 where all rows are equal (collapse), 1 where they share nothing.
+        Scalar in 0..1: 0 where all rows are equal (collapse), 1 where they share nothing. NaN with fewer than 2 rows:
+        there is nothing to compare, and 0 would count as collapse.
     """
     elements = elements.detach().float()
+    if len(elements) < 2:
+        return elements.new_full((), torch.nan)
     return (elements.var(0, unbiased=False).mean() / elements.square().mean().clamp_min(1e-12)).sqrt()
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 
 from dmlm.errors import ConfigError
-from dmlm.evaluation import ThresholdRule, best_f1_threshold, classification_report, multiclass_report
+from dmlm.evaluation import (
+    ThresholdRule,
+    best_f1_threshold,
+    best_mcc_threshold,
+    classification_report,
+    multiclass_report,
+)
 from dmlm.evaluation.classification import macro_mean
 from dmlm.evaluation.ranking import auroc
 from dmlm.models.classifier import (
@@ -61,7 +67,10 @@ class ClassificationModule(FineTuneModule):
             evaluation: ``ignore`` or ``zeros``.
         mc_samples: Samples of the image's distribution over which probabilities are averaged in evaluation; 0 takes the
             mean of the distribution.
-        threshold: Rule of the decisions in ``predictions.csv``; every rule is in ``metrics.json``.
+        threshold: Rule of the decisions of a test and of a prediction; a prediction has no labels to choose by, so it
+            takes ``best_f1_val`` in place of ``best_f1_test``. Exclusive classes are answered by the largest
+            probability; there it is the rule of the one-vs-rest keys without a suffix. Every rule is in
+            ``metrics.json``.
         bootstrap: Resamples of patients for the 95 % intervals; 0 gives none.
         optim: Rates and schedule; ``layer_decay`` lowers the rates of early layers.
 
@@ -97,6 +106,9 @@ class ClassificationModule(FineTuneModule):
         if mc_samples < 0 or bootstrap < 0 or (mc_samples and features == "pooled"):
             got = f"{mc_samples}, {bootstrap} with features {features}"
             msg = f"mc_samples (with features mean or mean_std) and bootstrap must be 0 or more, got {got}"
+            raise ConfigError(msg)
+        if threshold not in get_args(ThresholdRule):
+            msg = f"threshold must be one of {', '.join(get_args(ThresholdRule))}, got '{threshold}'"
             raise ConfigError(msg)
         check_loss_options(uncertain, unknown, label_smoothing, class_weights, num_classes)
         self.task, self.num_classes, self.features = task, num_classes, features
@@ -153,17 +165,18 @@ class ClassificationModule(FineTuneModule):
             ``mc_samples``), ``variance`` ``[B]`` (mean variance of the image's distribution; nan for ``pooled``).
         """
         image = self._encode(images)
-        logits = self.head(image["features"])
+        gaussian = image["gaussian"]
+        # in half precision the scores of many images would be equal
+        with torch.autocast(images.device.type, enabled=False):
+            logits = self.head(image["features"].float())
         score, prob = self.head.log_odds(logits), self.head.probabilities(logits.double())
         unknown = torch.full_like(prob, torch.nan)
         spread, information = unknown, unknown
         if self.mc_samples:
-            drawn = sampled_probabilities(
-                image["gaussian"], self.head, self.features, self.mc_samples, seeds or list(range(len(images)))
-            )
+            places = seeds or list(range(len(images)))
+            drawn = sampled_probabilities(gaussian, self.head, self.features, self.mc_samples, places)
             prob, spread, information = (part.double() for part in drawn)
             score = torch.logit(prob, eps=1e-9)
-        gaussian = image["gaussian"]
         variance = unknown[:, 0] if gaussian is None else gaussian.variance.mean(-1)
         columns = {"score": score, "prob": prob, "mc_std": spread, "mutual_information": information}
         return {
@@ -187,8 +200,10 @@ class ClassificationModule(FineTuneModule):
     def validation_metrics(self, rows: Columns) -> dict[str, float]:
         """Macro AUC (nan-safe); choose the thresholds that a checkpoint brings along for prediction."""
         areas = [auroc(rows["score"][:, c], rows["labels"][:, c]) for c in range(self.num_classes)]
-        chosen = [best_f1_threshold(rows["score"][:, c], rows["labels"][:, c])[0] for c in range(self.num_classes)]
-        self.threshold.copy_(torch.tensor(np.nan_to_num(chosen)))
+        choose = best_mcc_threshold if self.predicting_rule == "best_mcc_val" else best_f1_threshold
+        chosen = [choose(rows["score"][:, c], rows["labels"][:, c])[0] for c in range(self.num_classes)]
+        fixed = self.predicting_rule == "fixed_0.5"
+        self.threshold.copy_(torch.zeros(self.num_classes) if fixed else torch.tensor(np.nan_to_num(chosen)))
         return {"val_auroc": macro_mean(areas).value}
 
     def write_results(self, rows: Columns) -> dict[str, float]:
@@ -198,7 +213,12 @@ class ClassificationModule(FineTuneModule):
             truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
             known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
             report = multiclass_report(
-                rows["prob"], truth, self.class_names, None if validation is None else validation["prob"], known
+                rows["prob"],
+                truth,
+                self.class_names,
+                None if validation is None else validation["prob"],
+                known,
+                self.testing_rule(validation),
             )
             return multiclass_results(self, rows, truth, report, report.flat(self.prefix))
         result = classification_report(
@@ -209,14 +229,23 @@ class ClassificationModule(FineTuneModule):
             val_scores=None if validation is None else validation["score"],
             val_labels=None if validation is None else validation["labels"],
         )
-        rule = self.threshold_rule if self.threshold_rule in result.rules else "fixed_0.5"
-        return binary_results(self, rows, result, rule)
+        return binary_results(self, rows, result, self.testing_rule(validation))
+
+    @property
+    def predicting_rule(self) -> ThresholdRule:
+        """Rule of the thresholds that a checkpoint brings along."""
+        return "best_f1_val" if self.threshold_rule == "best_f1_test" else self.threshold_rule
+
+    def testing_rule(self, validation: Columns | None) -> ThresholdRule:
+        """Rule of a test's decisions; without a validation split nothing can be chosen on it."""
+        return "fixed_0.5" if validation is None and self.threshold_rule.endswith("_val") else self.threshold_rule
 
     def write_predictions(self, rows: Columns) -> None:
         """Write ``predictions.csv`` with the thresholds that validation chose."""
-        thresholds = None if self.task == "multiclass" else self.threshold.cpu().numpy()
-        path = self.run_dir / "predictions.csv"
-        write_label_predictions(path, rows, self.class_names, thresholds, "best_f1_val")
+        exclusive = self.task == "multiclass"
+        thresholds = None if exclusive else self.threshold.cpu().numpy()
+        rule = "argmax" if exclusive else self.predicting_rule
+        write_label_predictions(self.run_dir / "predictions.csv", rows, self.class_names, thresholds, rule)
 
     def _encode(self, images: torch.Tensor) -> dict[str, Any]:
         """Features of images, and their distributions where the features come from them."""

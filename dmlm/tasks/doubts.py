@@ -41,14 +41,18 @@ def classifier_doubts(
         samples: Samples and passes.
 
     Returns:
-        Probabilities float64 ``(B, C)`` and the doubts, ``(B, C)`` each; what the model does not have is left out.
+        Probabilities float64 ``(B, C)`` as the task's own test gives them (means over its ``mc_samples`` if any)
+        and the doubts, ``(B, C)`` each; what the model does not have is left out.
     """
     gaussian = None if task.features == "pooled" else task.encoder.encode_image(images).at(0)
     if gaussian is None:
         features = image_features(task.encoder, images, task.features)
     else:
         features = gaussian_features(gaussian, task.features)
-    prob = _array(task.head.probabilities(task.head(features).double()))
+    if gaussian is not None and task.mc_samples:  # what is judged are the answers that the task gives
+        prob = _array(sampled_probabilities(gaussian, task.head, task.features, task.mc_samples, seeds).probability)
+    else:
+        prob = _probabilities(task, features)
     doubts = {MAX_PROBABILITY: Doubt(_doubt_of(prob, exclusive=task.head.task != "multilabel"))}
     if gaussian is not None:
         doubts[EMBEDDING_VARIANCE] = Doubt(_array(gaussian.variance.mean(-1, keepdim=True)).repeat(prob.shape[1], 1))
@@ -103,8 +107,13 @@ def _dropout_passes(
                 seen = image_features(task.encoder, image.expand(passes, *image.shape), task.features)
             else:
                 seen = feature.expand(passes, *feature.shape)
-            found.append(_array(task.head.probabilities(task.head(seen).double())))
+            found.append(_probabilities(task, seen))
     return np.stack(found)
+
+
+def _probabilities(task: ClassificationModule, features: Tensor) -> NDArray[np.float64]:
+    with torch.autocast(features.device.type, enabled=False):  # in float32, as the task answers
+        return _array(task.head.probabilities(task.head(features.float()).double()))
 
 
 def _dropouts(module: nn.Module) -> list[nn.Dropout]:

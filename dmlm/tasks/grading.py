@@ -35,7 +35,8 @@ class EdemaGradingModule(ClassificationModule):
         class_weights: ``balanced``, or one positive number per grade, or null.
         label_smoothing: Share of each target that is spread evenly, 0..1.
         mc_samples: Samples of the image's distribution over which probabilities are averaged in evaluation.
-        threshold: Threshold rule of the one-vs-rest decisions; the answer itself is the most probable grade.
+        threshold: Rule of ``metrics.json``'s one-vs-rest keys without a suffix, such as ``grade/f1_macro``; the answer
+            itself is the most probable grade.
         bootstrap: Resamples of patients for the 95 % intervals; 0 gives none.
         optim: Rates and schedule.
 
@@ -94,7 +95,12 @@ class EdemaGradingModule(ClassificationModule):
         truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
         known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
         report = grading_report(
-            rows["prob"], truth, self.class_names, None if validation is None else validation["prob"], known
+            rows["prob"],
+            truth,
+            self.class_names,
+            None if validation is None else validation["prob"],
+            known,
+            self.testing_rule(validation),
         )
         metrics = multiclass_results(self, rows, truth, report.classes, report.flat(self.prefix))
         if self.trainer.is_global_zero:

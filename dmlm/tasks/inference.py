@@ -64,7 +64,7 @@ class LabelPredictor:
             self.names = task.class_names
             chosen = 1 / (1 + np.exp(-task.threshold.cpu().numpy()))
             self.threshold = np.full(len(self.names), np.nan) if self.exclusive else chosen
-            self.rules = ["argmax" if self.exclusive else "best_f1_val"] * len(self.names)
+            self.rules = ["argmax" if self.exclusive else task.predicting_rule] * len(self.names)
         else:
             self.names = tuple(names or ())
             known = thresholds or {}
@@ -145,29 +145,39 @@ def load_predictor(
             raise CheckpointError(msg)
         return MaskPredictor(task) if isinstance(task, SegmentationModule) else LabelPredictor(task)
     if isinstance(task, ZeroShotTask):
-        thresholds = thresholds_of_run(Path(path))
-        names = tuple(findings or task.zero_shot.findings or thresholds)
+        names = tuple(findings or task.zero_shot.findings or findings_of_run(Path(path)))
         if not names:
             msg = f"{path}: which findings? name them, e.g. --findings Edema 'Pleural Effusion'"
             raise ConfigError(msg)
-        return LabelPredictor(task, names, thresholds)
+        return LabelPredictor(task, names, thresholds_of_run(Path(path)))
     msg = f"{path} holds a {type(task).__name__}, which has nothing to say about single images"
     raise CheckpointError(msg)
 
 
 def thresholds_of_run(path: Path) -> dict[str, float]:
     """Thresholds on the probability that a run's validation chose, by finding; {} without its ``metrics.json``."""
+    end = "@best_f1_val"
+    return {
+        key.removesuffix(end): float(1 / (1 + np.exp(-value)))
+        for key, value in _thresholds(path).items()
+        if key.endswith(end) and value is not None
+    }
+
+
+def findings_of_run(path: Path) -> tuple[str, ...]:
+    """Every finding that a run was evaluated on, also those without a threshold; () without its ``metrics.json``."""
+    return tuple(dict.fromkeys(key.rpartition("@")[0] for key in _thresholds(path)))
+
+
+def _thresholds(path: Path) -> dict[str, float | None]:
+    """Thresholds on the score in the run folder of a checkpoint, by ``FINDING@RULE``."""
+    start = "zero_shot/threshold/"
     for folder in (path.parent, path.parent.parent):
         try:
             metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        start, end = "zero_shot/threshold/", "@best_f1_val"
-        return {
-            key.removeprefix(start).removesuffix(end): float(1 / (1 + np.exp(-value)))
-            for key, value in metrics.items()
-            if key.startswith(start) and key.endswith(end) and value is not None
-        }
+        return {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
     return {}
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from dmlm.errors import DatasetFormatError, DMLMError, MismatchError
+from dmlm.errors import ConfigError, DatasetFormatError, DMLMError, MismatchError
 from dmlm.evaluation.multiclass import confusion_matrix, multiclass_report
 
 
@@ -79,3 +79,14 @@ def test_shapes_and_nan_are_refused():
         multiclass_report([[1, 0], [np.nan, 0]], [0, 1], "ab")
     with pytest.raises(MismatchError, match="one length"):
         confusion_matrix([0, 1], [0], 2)
+
+
+def test_one_vs_rest_keys_without_a_suffix_are_those_of_the_default_rule() -> None:
+    probs, truth = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.8, 0.2]]), [0, 1, 1, 0]
+    report = multiclass_report(probs, truth, "ab", default_rule="fixed_0.5")
+    flat = report.flat("x")
+    assert flat["x/f1/b"] == flat["x/f1/b@fixed_0.5"] == 0
+    assert flat["x/f1/b@best_f1_test"] == 1
+    with pytest.raises(ConfigError, match="needs validation scores"):
+        multiclass_report(probs, truth, "ab", default_rule="best_f1_val")
+    assert multiclass_report(np.zeros((0, 2)), [], "ab", default_rule="fixed_0.5").one_vs_rest.names == ("a", "b")

@@ -9,7 +9,7 @@ from conftest import tiny_bert, tiny_vit
 from dmlm.errors import ConfigError
 from dmlm.models import ImageEncoder, ImageFeatures, ProbabilisticEncoder, Segmenter, TimmImageEncoder
 from dmlm.models.feature_maps import feature_maps, map_shapes
-from dmlm.models.segmenter import freeze_untouched, sampled_masks
+from dmlm.models.segmenter import freeze_untouched, patch_gaussians, sampled_masks
 
 TOWERS = {
     "vit": tiny_vit,
@@ -120,6 +120,67 @@ def test_maps_come_from_evenly_spaced_blocks_and_end_with_the_towers_own_patches
     torch.testing.assert_close(prefixes[-1][:, 0], features.pooled)
     assert map_shapes(tower).strides == (8.0,) * 4
     assert not torch.equal(maps[0], maps[1])
+
+
+@pytest.mark.parametrize("bias", [0.0, 5.0, 9.0])
+def test_the_spread_of_sure_answers_is_no_rounding_noise(bias) -> None:
+    """As in float64, also where the probability is near 1 and its spread a millionth."""
+    encoder = encoder_of(tiny_vit()).eval()
+    model = Segmenter(encoder, 1, "setr", "mean", 16).eval()
+    torch.nn.init.constant_(model.decoder.logits.bias, bias)
+    images, source = batch(encoder, 1), torch.Generator().manual_seed(5)
+    _, std = sampled_masks(encoder, model.decoder, images, 16, [5])
+    with torch.no_grad():
+        patches, answers = patch_gaussians(encoder, images), []
+        for _ in range(16):
+            point = patches.mean + patches.std * torch.randn(patches.mean.shape[1:], generator=source)
+            logits = model.decoder([point.transpose(1, 2).reshape(1, 24, 4, 4)], [None], (32, 32))
+            answers.append(torch.sigmoid(logits).double())
+    torch.testing.assert_close(std.double(), torch.stack(answers).std(0, unbiased=False), atol=1e-8, rtol=1e-3)
+
+
+@pytest.mark.parametrize("tower", ["vit", "vit without class token"])
+def test_maps_are_those_of_timm(tower) -> None:
+    made = TOWERS[tower]().eval()
+    images = torch.randint(0, 256, (2, 1, made.image_size, made.image_size), dtype=torch.uint8)
+    depth = len(made.model.blocks)
+    wanted = [max(0, round((level + 1) * depth / 4) - 1) for level in range(4)]
+    with torch.no_grad():
+        maps, prefixes = feature_maps(made, images)
+        each = made.model.forward_intermediates(
+            made.normalise(images), norm=True, intermediates_only=True, return_prefix_tokens=bool(made.prefix)
+        )
+    for place, block in enumerate(wanted):
+        expected, prefix = each[block] if made.prefix else (each[block], None)
+        assert torch.equal(maps[place], expected)
+        assert (prefixes[place] is None) if prefix is None else torch.equal(prefixes[place], prefix[:, :1])
+
+
+@pytest.mark.parametrize("kind", [True, "selective"])
+def test_maps_keep_the_towers_gradient_checkpointing(kind) -> None:
+    """The same gradients from fewer kept numbers."""
+
+    def run(checkpointing) -> tuple[int, list[torch.Tensor]]:
+        torch.manual_seed(0)
+        options = {"patch_size": 8, "embed_dim": 24, "depth": 4, "num_heads": 2}
+        made = TimmImageEncoder(
+            "vit_tiny_patch16_224", False, 32, options, gradient_checkpointing=checkpointing
+        ).train()
+        images = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
+        kept = [0]
+
+        def pack(value: torch.Tensor) -> torch.Tensor:
+            kept[0] += value.numel()
+            return value
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+            maps, _ = feature_maps(made, images)
+        sum(found.square().sum() for found in maps).backward()
+        return kept[0], [value.grad for value in made.parameters() if value.grad is not None]
+
+    (everything, plain), (less, again) = run(False), run(kind)
+    assert less < 0.8 * everything
+    torch.testing.assert_close(again, plain)
 
 
 def test_options_that_cannot_work() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from conftest import tiny_bert
@@ -110,3 +112,40 @@ def test_frozen_layers_of_a_text_encoder() -> None:
     assert trained == {"1"}
     with pytest.raises(ConfigError, match="freeze_layers"):
         HFTextEncoder(**options, freeze_layers=3)
+
+
+def test_loaded_weights_have_descriptions_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself or inside a larger module, as a trainer loads it; a copy forgets for itself."""
+    monkeypatch.setattr(tiles, "_KEPT", {})
+    keeping, x = torch.nn.ModuleDict({"image": encoder(cache=True)}), images()
+    first = keeping["image"](x).pooled
+    weights = keeping.state_dict()
+    weights = {
+        name: value * 1.5 if "trunk" in name and value.is_floating_point() else value for name, value in weights.items()
+    }
+    copied = deepcopy(keeping)
+    copied.load_state_dict(weights)
+    plain = encoder()
+    plain.load_state_dict({name.removeprefix("image."): value for name, value in weights.items()})
+    torch.testing.assert_close(copied["image"](x).pooled, plain(x).pooled, atol=2e-3, rtol=2e-3)
+    assert torch.equal(keeping["image"](x).pooled, first)
+    assert copied["image"]._fingerprint != keeping["image"]._fingerprint
+
+
+def test_tiles_of_another_size_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "_KEPT", {})
+    x = images()
+    for side in (32, 48):
+        made = TileEncoder(trunk(side), image_size=96, width=24, depth=1, num_heads=2, cache=True).eval()
+        torch.testing.assert_close(made._describe(x), made._compute(x), atol=2e-3, rtol=2e-3)
+
+
+def test_what_is_kept_does_not_depend_on_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "_KEPT", {})
+    model, x = encoder(cache=True), images()
+    plain = model._compute(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model._compute(x)
+        kept = model._describe(x)
+    assert torch.equal(mixed, plain)
+    assert torch.equal(kept, plain.half().float())

@@ -79,3 +79,13 @@ def test_monitor_warns_once_or_stops(caplog: pytest.LogCaptureFixture) -> None:
 def test_spread() -> None:
     assert float(spread(torch.ones(8, 4))) == 0
     assert float(spread(torch.randn(4000, 4))) == pytest.approx(1.0, abs=0.05)
+
+
+def test_one_row_is_no_collapse() -> None:
+    """Nothing to compare: no number, which nothing counts as below a floor."""
+    assert spread(torch.randn(1, 8)).isnan()
+    assert spread(torch.randn(0, 8)).isnan()
+    assert spread(torch.ones(2, 8)) == 0
+    monitor = CollapseMonitor({"image_spread": 0.05}, patience=1, action="stop")
+    monitor.update({"image_spread": float(spread(torch.randn(1, 8)))}, 0)
+    assert not monitor.collapsed

@@ -19,12 +19,13 @@ def module(**arguments) -> EdemaGradingModule:
     return EdemaGradingModule(tiny_encoder(), **{"bootstrap": 5, "optim": OPTIM, **arguments})
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "ordinal"])
-def test_grading_end_to_end(loss, tmp_path, tmp_path_factory) -> None:
+@pytest.mark.parametrize(("loss", "rule"), [("cross_entropy", "best_f1_val"), ("ordinal", "fixed_0.5")])
+def test_grading_end_to_end(loss, rule, tmp_path, tmp_path_factory) -> None:
     cache = tmp_path_factory.getbasetemp() / "finetune-phantoms"
     torch.manual_seed(0)
     running = trainer(tmp_path, "val_auroc")
-    running.fit(module(loss=loss, class_weights="balanced", mc_samples=2), phantoms(cache, target="edema"))
+    made = module(loss=loss, class_weights="balanced", mc_samples=2, threshold=rule)
+    running.fit(made, phantoms(cache, target="edema"))
     path = tmp_path / "kept" / "best.ckpt"
     running.test(ckpt_path=str(path), datamodule=phantoms(cache, target="edema"), weights_only=True, verbose=False)
     found, rows = metrics(tmp_path), predictions(tmp_path)
@@ -34,6 +35,8 @@ def test_grading_end_to_end(loss, tmp_path, tmp_path_factory) -> None:
     assert found["grade/kappa"] == pytest.approx(kappa, nan_ok=True)
     assert found["grade/mae"] == pytest.approx(mean_absolute_error(truth, said))
     assert {"grade/auc_macro", "grade/f1_macro@best_f1_test", "grade/auc_cut_macro"} <= found.keys()
+    for key in ("f1_macro", "acc_macro"):
+        assert found[f"grade/{key}"] == pytest.approx(found[f"grade/{key}@{rule}"], nan_ok=True), key
     assert found["grade/mae_low"] <= found["grade/mae_high"]
     assert {"grade/kappa_low", "grade/accuracy_high"} <= found.keys()
     assert (tmp_path / "confusion.png").is_file()

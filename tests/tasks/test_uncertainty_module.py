@@ -108,3 +108,16 @@ def test_other_labels_other_tasks_and_fit_are_refused(trained, tmp_path, capsys)
     assert "trains nothing" in capsys.readouterr().err
     assert main(["test", *flags, "--model.path", "nothing.ckpt"]) == 2
     assert "nothing.ckpt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_the_answers_that_are_judged_are_those_that_the_task_gives(samples) -> None:
+    """Also in mixed precision, and where the task itself answers by samples."""
+    task = ClassificationModule(tiny_encoder(), 3, mc_samples=samples, bootstrap=0).eval()
+    images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for mixed in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            prob, doubts = classifier_doubts(task, images, [5, 6], samples=8)
+            given = task.predict_images(images, [5, 6])["prob"]
+        assert prob == pytest.approx(given, abs=1e-7)
+        assert doubts[MAX_PROBABILITY].value == pytest.approx(1 - np.maximum(given, 1 - given), abs=1e-7)
