@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from dmlm import __version__
@@ -25,6 +25,7 @@ from dmlm.cli.saving import RunRecord
 from dmlm.cli.shards import check_shards
 from dmlm.datamodules.base import ChestXrayDataModule
 from dmlm.errors import ConfigError, DMLMError
+from dmlm.models.pretrained import from_pretrained
 from dmlm.tasks.base import TaskModule
 
 _VERBS = {
@@ -108,6 +109,9 @@ class DMLMCLI(LightningCLI):
             msg = "ckpt is set in a configuration file; a checkpoint is named on the command line only: --ckpt PATH"
             raise ConfigError(msg)
         _check_values(self.config[line.verb])
+        if self.resumed is not None:
+            optim = self.config[line.verb].get("model.init_args.optim")
+            self.resumed.check_keeps_optimiser(None if optim is None else optim.as_dict())
 
     def _with_checkpoint(self, parser: LightningArgumentParser, line: CommandLine) -> list[str]:
         """Return the command line with the checkpoint's configuration in its place."""
@@ -134,6 +138,13 @@ class DMLMCLI(LightningCLI):
         config = self.config[str(self.subcommand)]
         check_hardware(*(config["trainer"][name] for name in ("accelerator", "devices", "precision")))
         adopt_alignment(config["model"], self.lender)
+        if self.subcommand != "fit" and self.ckpt_path is None and self.lender is None:
+            encoder = config.get("model.init_args.encoder.class_path")
+            if encoder is None or class_of(encoder) is not from_pretrained:
+                rank_zero_warn(
+                    f"dmlm {self.subcommand} without --ckpt: these are the weights that the configuration starts from, "
+                    "not trained ones; name a checkpoint with --ckpt PATH"
+                )
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; jsonargparse buries what constructors raise, here it comes out again."""
@@ -205,7 +216,13 @@ def _check_values(config: Any) -> None:  # noqa: ANN401 - jsonargparse's namespa
     if isinstance(seed, int) and not 0 <= seed < 1 << 32:
         msg = f"seed_everything must be 0 to 4,294,967,295 (or true for one that is drawn), got {seed}"
         raise ConfigError(msg)
-    for name, least in (("accumulate_grad_batches", 1), ("gradient_clip_val", 0), ("log_every_n_steps", 0)):
+    least_of = {
+        "accumulate_grad_batches": 1,
+        "gradient_clip_val": 0,
+        "log_every_n_steps": 0,
+        "check_val_every_n_epoch": 1,
+    }
+    for name, least in least_of.items():
         value = config.get(f"trainer.{name}")
         if value is not None and not least <= value < math.inf:
             msg = f"trainer.{name} must be a finite number of at least {least}, got {value}"

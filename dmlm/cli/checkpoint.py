@@ -9,16 +9,18 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from dmlm.errors import CheckpointError
+from dmlm.errors import CheckpointError, ConfigError
 from dmlm.io.checkpoints import one_line_mismatch, read_checkpoint
 from dmlm.models.pretrained import from_pretrained
 from dmlm.tasks.base import TaskModule, recorded_class
+from dmlm.tasks.optim import OptimConfig
 from dmlm.tasks.trained_alignment import TrainedAlignment, read_alignment, recorded_alignment
 
 _PARTS = ("encoder", "predictor")
@@ -47,12 +49,14 @@ class CheckpointSource:
 
     @staticmethod
     def is_file(value: str) -> bool:
-        """Whether ``--ckpt`` names a file to read; Lightning's words, addresses and sharded folders are its own affair.
+        """Whether ``--ckpt`` names a file to read; ``hpc``, addresses and sharded folders are Lightning's own affair.
+
+        Its words ``last`` and ``best`` mean files of this process, of which a command that starts has none.
 
         Raises:
             CheckpointError: If it looks like a path and nothing is there.
         """
-        if value in ("best", "last", "hpc") or "://" in value or value.startswith("registry") or Path(value).is_dir():
+        if value == "hpc" or "://" in value or value.startswith("registry") or Path(value).is_dir():
             return False
         if not Path(value).is_file():
             read_checkpoint(value)  # raises, with a hint
@@ -98,6 +102,29 @@ class CheckpointSource:
             msg = f"{self.path} holds a {mine}, which has no encoder that a {name} could use"
             raise CheckpointError(msg)
         return asked
+
+    def check_keeps_optimiser(self, optim: Mapping[str, Any] | None) -> None:
+        """Refuse other rates in a resumed run: the optimiser's state, which goes on, has those of its start.
+
+        Args:
+            optim: What the options come to; values that the checkpoint does not record are not compared.
+
+        Raises:
+            ConfigError: If it differs from the checkpoint's.
+        """
+        recorded = self._model["init_args"].get("optim")
+        if not isinstance(recorded, Mapping) or optim is None:
+            return
+        mine = OptimConfig(**{**optim, **recorded})
+        asked = OptimConfig(**optim)
+        other = [field.name for field in fields(OptimConfig) if getattr(mine, field.name) != getattr(asked, field.name)]
+        if other:
+            msg = (
+                f"{self.path}: optim.{other[0]} is {getattr(mine, other[0])} there, not {getattr(asked, other[0])}: a "
+                "resumed run keeps its optimiser; leave --model.optim... out, or start a new run from the weights with "
+                f"--model.encoder dmlm.models.from_pretrained --model.encoder.path {self.path}"
+            )
+            raise ConfigError(msg)
 
     def load_parts(self, model: nn.Module) -> None:
         """Load the weights of the encoder, and of the predictor where both have one, strictly by prefix.

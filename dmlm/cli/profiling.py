@@ -60,7 +60,7 @@ class StepProfiler(Profiler):
     def __init__(self, skip: int = 3, steps: int = 5) -> None:
         super().__init__()
         self.skip, self.steps = skip, steps
-        self._batches = 0
+        self._batches = self._before = 0  # steps so far, and before recording
         self._torch: Any = None  # a torch.profiler.profile, which is untyped
         self._open: dict[str, Any] = {}
         self._done = False
@@ -68,6 +68,9 @@ class StepProfiler(Profiler):
     def start(self, action_name: str) -> None:
         """Open the region of one of Lightning's actions, while steps are recorded."""
         if self._torch is None:
+            # an epoch ended before a step was recorded, in which case recording ended with it
+            if action_name == _EPOCH and not self._done and self._batches >= self.skip:
+                self._begin()
             return
         region = _region(action_name)
         if region is not None and action_name not in self._open:
@@ -82,7 +85,7 @@ class StepProfiler(Profiler):
             self._batches += 1
             if self._batches == self.skip:
                 self._begin()
-            elif self._batches == self.skip + self.steps:
+            elif self._torch is not None and self._batches == self._before + self.steps:
                 self._finish()
         elif action_name == _EPOCH:  # what comes between epochs (validation, checkpoints) is no part of a step
             self._finish()
@@ -102,6 +105,7 @@ class StepProfiler(Profiler):
             self._done = True
             return
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+        self._before = self._batches
         self._torch = torch.profiler.profile(activities=activities)
         self._torch.__enter__()
 
@@ -114,7 +118,7 @@ class StepProfiler(Profiler):
                 region.__exit__(None, None, None)
         self._open.clear()
         recorded.__exit__(None, None, None)
-        steps = self._batches - self.skip
+        steps = self._batches - self._before
         if steps < 1:
             return
         self._done = True

@@ -16,14 +16,19 @@ from dmlm import __version__
 from dmlm.io.atomic import write_json, write_text
 
 _PACKAGES = ("torch", "lightning", "timm", "transformers", "numpy")
+_HEADER = b"# dmlm=="
 
 
 class RunRecord(SaveConfigCallback):
     """Write ``config.yaml`` and ``versions.json`` into the run folder.
 
-    ``fit`` always writes ``config.yaml``. Another verb does so in a folder of its own; where a ``config.yaml`` is
-    already, it writes ``config_test.yaml`` (``config_validate.yaml``, ``config_predict.yaml``) beside it.
+    ``fit`` writes ``config.yaml``. Another verb does so in a folder of its own; where a ``config.yaml`` is already, it
+    writes ``config_test.yaml`` (``config_validate.yaml``, ``config_predict.yaml``) beside it. So does ``fit``
+    (``config_fit.yaml``) where that file is the user's own.
     """
+
+    written: Path | None = None
+    """The configuration that this run wrote; None before, and on other processes than the first."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Write the files once per run, on the first process, before anything else happens."""
@@ -42,25 +47,35 @@ class RunRecord(SaveConfigCallback):
         if trainer.state.fn != "fit":
             sys.stderr.write("dmlm: interrupted\n")
             return
-        saved = [
-            path
-            for callback in trainer.checkpoint_callbacks
-            for path in (getattr(callback, "last_model_path", ""), getattr(callback, "best_model_path", ""))
-            if path
-        ]
-        config = next((Path(logger.log_dir) for logger in trainer.loggers[:1] if logger.log_dir), None)
-        folder = config or Path(trainer.default_root_dir)
-        if saved:
-            line = f"resume with: dmlm fit --config {folder / 'config.yaml'} --ckpt {saved[0]}"
+        # the last ones first: of files of the same time, max takes the first
+        kinds = ("last_model_path", "best_model_path")
+        saved = [getattr(callback, kind, "") for kind in kinds for callback in trainer.checkpoint_callbacks]
+        newest = max(filter(None, saved), key=_time_of, default=None)
+        config = self.written or Path(trainer.default_root_dir) / "config.yaml"
+        if newest is not None:
+            line = f"resume with: dmlm fit --config {config} --ckpt {newest}"
         else:
-            line = f"no checkpoint yet; start again with: dmlm fit --config {folder / 'config.yaml'}"
+            line = f"no checkpoint yet; start again with: dmlm fit --config {config}"
         sys.stderr.write(f"dmlm: interrupted; {line}\n")
 
     def _write(self, folder: Path, verb: str) -> None:
-        first = verb == "fit" or not (folder / "config.yaml").exists()
+        there = folder / "config.yaml"
+        first = not there.exists() or (verb == "fit" and _is_ours(there))
         suffix = "" if first else f"_{verb}"
-        write_text(folder / f"config{suffix}.yaml", self.parser.dump(self.config, skip_none=False) + "\n")
+        self.written = folder / f"config{suffix}.yaml"
+        write_text(self.written, self.parser.dump(self.config, skip_none=False) + "\n")
         write_json(folder / f"versions{suffix}.json", versions())
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a run wrote this file, and not the user."""
+    with path.open("rb") as file:
+        return file.read(len(_HEADER)) == _HEADER
+
+
+def _time_of(path: str) -> int:
+    """When a checkpoint was written; those that are gone, or not on this disk, count as older than all others."""
+    return Path(path).stat().st_mtime_ns if Path(path).exists() else -1
 
 
 def versions() -> dict[str, str | list[str] | None]:

@@ -37,6 +37,10 @@ def run(argv: Sequence[str]) -> int:
         raise ConfigError(msg)
     table = open_table(options.dataset, options.root)
     name = options.split or ("ratios" if table.splits is None else "official")
+    if options.split_file is not None and name in ("ratios", "official"):
+        msg = f"--split-file {options.split_file}: split '{name}' reads no file; add --split file to read it, or write "
+        msg += "a split with --out"
+        raise ConfigError(msg)
     ratios = (options.ratios[0], options.ratios[1], options.ratios[2])
     plan = SplitPlan(name, ratios, options.seed, options.split_file, options.allow_leaks)
     places = assign_splits(table, plan)

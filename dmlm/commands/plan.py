@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError
 from dmlm.planning.estimate import Estimate, Run, estimate
 from dmlm.planning.hardware import GPUS, Cluster, parse_cluster
@@ -15,6 +16,7 @@ from dmlm.planning.memory import parameters
 from dmlm.planning.shapes import Shapes, read_shapes
 
 _TOKENS = 420
+_PRECISIONS = ("16-mixed", "bf16-mixed", "32-true", "16-true", "bf16-true", "16", "bf16", "32")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -25,32 +27,55 @@ def run(argv: Sequence[str]) -> int:
 
     Raises:
         DMLMError: If a configuration cannot be read or a number cannot be.
-        SystemExit: After ``--help``, or if an argument is wrong (argparse).
+        SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
+    for name in ("images", "epochs", "batch_size"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            msg = f"--{name.replace('_', '-')} must be at least 1, got {value}"
+            raise ConfigError(msg)
+    if not 1 <= options.tokens < math.inf:
+        msg = f"--tokens must be a number of at least 1, got {options.tokens}"
+        raise ConfigError(msg)
     shapes, said = read_shapes(options.config)
     cluster = parse_cluster(options.gpus)
-    precision = str(options.precision or said.get("precision", "16-mixed"))
+    precision = str(said.get("precision", "16-mixed") if options.precision is None else options.precision)
+    if precision not in _PRECISIONS:
+        where = "trainer.precision" if options.precision is None else "--precision"
+        msg = f"{where}: dmlm plan knows {', '.join(_PRECISIONS)}, got '{precision}'"
+        raise ConfigError(msg)
     half = precision.startswith(("16", "bf16"))
     if precision.startswith("bf16") and not cluster.gpu.has_bf16:
         msg = f"{cluster.gpu.name} has no bf16: use --precision 16-mixed"
         raise ConfigError(msg)
+    max_steps = _whole(said, "max_steps", -1)
     plan = Run(
         images=options.images,
-        epochs=int(options.epochs or said.get("epochs", 100)),
-        batch=int(options.batch_size or said.get("batch", 32)),
+        epochs=_whole(said, "epochs", -1 if max_steps > 0 else 100, options.epochs),
+        batch=_whole(said, "batch", 32, options.batch_size),
         tokens=[min(options.tokens, shapes.max_length)],
         half=half,
         utilisation=options.utilisation,
         network=options.network_gbps * 1e9 / 8,
         loader_rate=options.loader_rate,
         loader_cores=options.loader_cores,
-        accumulate=int(said.get("accumulate", 1)),
+        accumulate=_whole(said, "accumulate", 1),
+        max_steps=max_steps,
     )
     result = estimate(shapes, plan, cluster)
     figures = _figures(shapes, plan, cluster, result)
     print(json.dumps(figures, indent=2) if options.json else _text(shapes, plan, cluster, result, precision))
     return 0
+
+
+def _whole(said: dict[str, Any], name: str, default: int, option: int | None = None) -> int:
+    """Return the option where it is given, else what the configuration says, else the default."""
+    try:
+        return int(said.get(name, default) if option is None else option)
+    except (TypeError, ValueError, OverflowError) as error:
+        msg = f"--config: {name} must be a whole number, got '{str(said[name])[:40]}'"
+        raise ConfigError(msg) from error
 
 
 def _figures(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate) -> dict[str, Any]:
@@ -88,6 +113,8 @@ def _text(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate, precisi
     nodes = f" in {cluster.nodes} nodes" if cluster.nodes > 1 else ""
     batch = f"{plan.batch} per GPU" + (f", {plan.accumulate} accumulated" if plan.accumulate > 1 else "")
     run_length = f"{plan.epochs} epochs of {plan.images:,} images"
+    if result.steps == plan.max_steps:
+        run_length = "trainer.max_steps"
     pace = f"{result.steps:,} steps of {1e3 * result.step:.0f} ms, {result.images_per_second:.0f} images/s"
     advice = (
         ""
@@ -135,12 +162,11 @@ def _text(shapes: Shapes, plan: Run, cluster: Cluster, result: Estimate, precisi
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Arguments:
+    parser = Arguments(
         prog="dmlm plan",
         description="Estimate operations, hours, memory and bottleneck of a pre-training from the shapes of its "
         "configuration (without one: the paper's), the data sheets of the GPUs, and assumptions that are printed.",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="as of dmlm fit")
     parser.add_argument(

@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     if options.batch_size < 1 or options.overlays < 0:
         msg = f"--batch-size must be at least 1 and --overlays at least 0, got {options.batch_size}, {options.overlays}"
         raise ConfigError(msg)
-    files = find_images(options.images)
+    files = find_images(options.images, options.out)
     from dmlm.tasks.inference import load_predictor
 
     predictor = load_predictor(str(options.ckpt), options.findings, _device(options.device))
@@ -54,11 +54,12 @@ def run(argv: Sequence[str]) -> int:
     return 1 if unreadable else 0
 
 
-def find_images(place: Path) -> list[Path]:
+def find_images(place: Path, out: Path | None = None) -> list[Path]:
     """Image files of a folder and its folders, by name; files of any name count if they are DICOM.
 
     Args:
         place: A folder, or one file.
+        out: Where results go: inside ``place``, its files are overlays of an earlier run and no images.
 
     Raises:
         DatasetNotFoundError: If there is no such place, or no image in it.
@@ -71,6 +72,10 @@ def find_images(place: Path) -> list[Path]:
         msg = f"--images {place}: there is no such file or folder"
         raise DatasetNotFoundError(msg)
     files = [path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    drawn = None if out is None else overlay_path(out.resolve(), "").parent
+    if drawn is not None and place.resolve() in drawn.parents:
+        drawn = place / drawn.relative_to(place.resolve())
+        files = [path for path in files if not path.is_relative_to(drawn)]
     found = [path for path in files if path.suffix.lower() in _IMAGES or _is_dicom(path, looks_like_dicom)]
     if not found:
         msg = f"--images {place}: no image among {len(files)} files; expected {', '.join(_IMAGES)} or DICOM files"

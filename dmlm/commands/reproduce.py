@@ -45,7 +45,12 @@ def run(argv: Sequence[str]) -> int:
         return _write_slurm(plan, options, out, seeds)
     if options.task is not None:
         return _one(plan, options.task, out)
-    if not options.gather:
+    if options.gather:
+        from dmlm.reproduce.runs import check_plan_of
+
+        for item in plan.runs:  # the tables of one plan must not take the place of another's
+            check_plan_of(item, out)
+    else:
         from dmlm.reproduce.runner import run_plan
 
         run_plan(plan, out, options.jobs, options.quiet)
@@ -81,8 +86,9 @@ def _list(plan: Plan, out: Path) -> int:
 
     for number, item in enumerate(plan.runs):
         status = read_status(folder_of(out, item.name))
-        why = f" ({item.missing or status.reason})" if item.missing or status.reason else ""
-        print(f"{number:4d}  {item.name:40s} {'missing' if item.missing else status.state}{why}")
+        missing = "" if status.state == "done" else item.missing
+        why = f" ({missing or status.reason})" if missing or status.reason else ""
+        print(f"{number:4d}  {item.name:40s} {'missing' if missing else status.state}{why}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Run:
 
     Args:
         images: Image-text pairs of an epoch.
-        epochs: Epochs.
+        epochs: Epochs; -1 where ``max_steps`` ends the training.
         batch: Pairs per process and step.
         tokens: Tokens of the texts: one number for all, or a sample of lengths.
         half: Mixed precision (fp16, bf16) instead of float32.
@@ -34,6 +35,7 @@ class Run:
         loader_rate: Images a second that a core reads and augments.
         loader_cores: Cores per process that load.
         accumulate: Batches per optimiser step.
+        max_steps: Most optimiser steps; -1 for as many as the epochs have.
 
     Raises:
         ConfigError: If a number cannot be.
@@ -49,14 +51,21 @@ class Run:
     loader_rate: float = 2500.0
     loader_cores: int = 4
     accumulate: int = 1
+    max_steps: int = -1
 
     def __post_init__(self) -> None:
-        for name in ("images", "epochs", "batch", "accumulate", "loader_cores", "loader_rate", "network"):
-            if getattr(self, name) <= 0:
+        if self.max_steps != -1 and self.max_steps <= 0:
+            msg = f"max_steps must be positive, or -1 for no limit, got {self.max_steps}"
+            raise ConfigError(msg)
+        if self.epochs <= 0 and (self.epochs != -1 or self.max_steps == -1):
+            msg = f"epochs must be positive, or -1 where trainer.max_steps is set, got {self.epochs}"
+            raise ConfigError(msg)
+        for name in ("images", "batch", "accumulate", "loader_cores", "loader_rate", "network"):
+            if not getattr(self, name) > 0:  # NaN is neither above nor below
                 msg = f"{name} must be positive, got {getattr(self, name)}"
                 raise ConfigError(msg)
-        if not self.tokens or min(self.tokens) < 1:
-            msg = f"tokens must be at least 1, got {list(self.tokens)}"
+        if not self.tokens or not all(1 <= count < math.inf for count in self.tokens):
+            msg = f"tokens must be a number of at least 1, got {list(self.tokens)}"
             raise ConfigError(msg)
         if not 0 < self.utilisation <= 1:
             msg = f"utilisation must be above 0 and at most 1, got {self.utilisation}"
@@ -106,10 +115,12 @@ def estimate(shapes: Shapes, run: Run, cluster: Cluster) -> Estimate:
         ConfigError: If the images do not fill one step.
     """
     gpu, pairs = cluster.gpu, run.batch * run.accumulate
-    steps = run.epochs * (run.images // (pairs * cluster.total))
-    if steps == 0:
+    steps_per_epoch = run.images // (pairs * cluster.total)
+    if steps_per_epoch == 0:
         msg = f"{run.images} images do not fill one step of {pairs * cluster.total} pairs; lower --batch-size"
         raise ConfigError(msg)
+    limits = [steps_per_epoch * run.epochs] * (run.epochs > 0) + [run.max_steps] * (run.max_steps > 0)
+    steps = min(limits)
     flops = step_flops(shapes, run.tokens)
     peak = gpu.half if run.half else gpu.single
     compute = pairs * flops.total / (peak * run.utilisation)

@@ -20,6 +20,9 @@ _KNOWN_TEXT = {
     "bert-base-uncased": {},
     "bert-base-cased": {"vocab_size": 28_996},
 }
+_FLAT = ("data", "trainer")  # an option of theirs may be called image and name a column
+_SECTIONS = (*_FLAT, "model", "encoder", "predictor", "objective", "image", "text", "image_masker", "text_masker")
+_DEEPEST = 10
 _MASK_RATIOS = {"RandomMask": 0.3, "MAEMask": 0.75, "MaskVLMMask": 0.6, "NoMask": 0.0}
 
 
@@ -97,8 +100,8 @@ def read_shapes(configs: Sequence[Path]) -> tuple[Shapes, dict[str, Any]]:
         configs: YAML files; later ones win key by key, as on the command line.
 
     Returns:
-        The shapes, and what else the files say about the run (``epochs``, ``batch`` per process, ``precision``),
-        where they do.
+        The shapes, and what else the files say about the run (``epochs``, ``max_steps``, ``batch`` per process,
+        ``precision``), where they do.
 
     Raises:
         ConfigError: If a file cannot be read, or has encoders whose shape is not known here.
@@ -223,6 +226,7 @@ def _run_of(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer, data = config.get("trainer") or {}, _arguments(config.get("data"))
     found = {
         "epochs": trainer.get("max_epochs"),
+        "max_steps": trainer.get("max_steps"),
         "precision": trainer.get("precision"),
         "batch": data.get("batch_size"),
         "accumulate": trainer.get("accumulate_grad_batches"),
@@ -239,6 +243,45 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def _load(path: Path) -> dict[str, Any]:
+    content = _read(path)
+    if not content.keys() & {"model", "data", "trainer"}:
+        msg = (
+            f"{path} has none of the sections model, data and trainer: name it inside one of them, as in trainer: FILE"
+        )
+        raise ConfigError(msg)
+    return _with_files(content, (path,))
+
+
+def _with_files(content: Mapping[str, Any], files: tuple[Path, ...]) -> dict[str, Any]:
+    """Sections of the last of ``files``, with those that name another file read, as `dmlm fit` does it."""
+    filled = dict(content)
+    for key, value in content.items():
+        if isinstance(value, Mapping) and key not in _FLAT:
+            filled[key] = _with_files(value, files)
+        elif isinstance(value, str) and key in _SECTIONS:
+            path = files[-1].parent / value  # beside the file that names it
+            if _is_file(path):
+                if path in files or len(files) > _DEEPEST:
+                    msg = f"{files[-1]}: {key}: {value} names itself; write the section out"
+                    raise ConfigError(msg)
+                inner = _read(path)
+                filled[key] = inner if key in _FLAT else _with_files(inner, (*files, path))
+            elif path.suffix in (".yaml", ".yml"):
+                msg = f"{files[-1]}: {key}: '{value[:60]}' is neither a file beside it nor a section written out"
+                raise ConfigError(msg)
+            elif key != "trainer":
+                filled[key] = {"class_path": value}
+    return filled
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long for a name
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(path)
     except OSError as error:

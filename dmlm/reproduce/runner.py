@@ -57,10 +57,14 @@ def _do(plan: Plan, out: Path, jobs: int, quiet: bool) -> dict[str, Status]:
         for stage in plan.stages():
             waiting = []
             for run in stage:
+                folder = folder_of(out, run.name)
+                status = read_status(folder)
+                if status.state == "done":  # it stays so where its data are away by now
+                    continue
                 reason = blocked_by(run, out)
                 if reason:
-                    put_status(folder_of(out, run.name), Status("missing", reason))
-                elif read_status(folder_of(out, run.name)).state != "done":
+                    put_status(folder, Status("missing", reason, status.seconds, status.attempts))
+                else:
                     waiting.append(run)
             bar.update(len(stage) - len(waiting))
             if waiting:

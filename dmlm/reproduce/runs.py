@@ -75,15 +75,27 @@ def write_plan_of(run: Run, out: Path) -> None:
     Raises:
         ConfigError: If the folder holds a run of another configuration.
     """
+    check_plan_of(run, out)
+    write_text(folder_of(out, run.name) / "planned.yaml", _planned(run))
+
+
+def check_plan_of(run: Run, out: Path) -> None:
+    """Make sure that a folder holds no run of another configuration; one without ``planned.yaml`` passes.
+
+    Raises:
+        ConfigError: If it does.
+    """
     path = folder_of(out, run.name) / "planned.yaml"
-    text = yaml.safe_dump({"verb": run.verb, "needs": list(run.needs), **run.config}, sort_keys=False)
-    if path.is_file() and path.read_text(encoding="utf-8") != text and read_status(path.parent).attempts:
+    if path.is_file() and path.read_text(encoding="utf-8") != _planned(run) and read_status(path.parent).attempts:
         msg = (
             f"{path.parent} holds a run of another configuration (other seeds, budget, data or version): "
             "choose another --out, or delete that folder"
         )
         raise ConfigError(msg)
-    write_text(path, text)
+
+
+def _planned(run: Run) -> str:
+    return yaml.safe_dump({"verb": run.verb, "needs": list(run.needs), **run.config}, sort_keys=False)
 
 
 def command_of(run: Run, out: Path) -> list[str]:

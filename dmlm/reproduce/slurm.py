@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from dmlm.errors import ConfigError
 from dmlm.reproduce.plan import Plan
 
 _SCRIPT = """\
@@ -32,6 +33,9 @@ def slurm_script(plan: Plan, command: Sequence[str], name: str) -> str:
         plan: What to run; task I is run I of the plan.
         command: The ``dmlm reproduce`` command without ``--slurm``.
         name: File name of the script.
+
+    Raises:
+        ConfigError: If no run of the plan can be done.
     """
     number = {run.name: index for index, run in enumerate(plan.runs)}
     lines: list[str] = []
@@ -42,6 +46,10 @@ def slurm_script(plan: Plan, command: Sequence[str], name: str) -> str:
         # afterany: a failed run must not hold back others; a task whose needs failed says so and ends
         after = '--dependency=afterany:"$previous" ' if lines else ""
         lines.append(f'previous=$(sbatch --parsable {after}--array={_ranges(tasks)} "$0")  # stage {stage}')
+    if not lines:
+        reasons = "; ".join(dict.fromkeys(run.missing for run in plan.runs))[:300] or "the plan has no runs"
+        msg = f"--slurm {name}: nothing to submit ({reasons}); give --data a folder that holds the data sets"
+        raise ConfigError(msg)
     lines.append('sbatch --dependency=afterany:"$previous" "$0"  # the tables')
     return _SCRIPT.format(
         name=name, command=" ".join(shlex.quote(word) for word in command), submissions="\n".join(lines)

@@ -124,6 +124,24 @@ def test_resuming_continues_the_epochs_and_the_optimiser(runs, capsys):
     assert saved["hyper_parameters"]["scale"] == 0.5
 
 
+def test_a_resumed_run_keeps_its_optimiser(runs, capsys):
+    command = ["fit", "--ckpt", str(runs / "clf.ckpt"), *QUIET]
+    assert main([*command, "--model.optim.lr=0.02"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "optim.lr is 0.01 there, not 0.02: a resumed run keeps its optimiser; leave --model.optim... out" in error
+    # a longer training, and options that mean the same
+    same = ["--model.optim.lr=1e-2", "--model.optim.betas=[0.9,0.98]", "--trainer.max_epochs=2"]
+    assert main([*command, *same]) is None
+    assert main(["test", "--ckpt", str(runs / "clf.ckpt"), "--model.optim.lr=0.02", *QUIET]) is None
+
+
+def test_an_older_checkpoint_without_a_newer_rate_resumes(runs):
+    saved = torch.load(runs / "clf.ckpt", weights_only=True)
+    saved["hyper_parameters"]["optim"] = {"lr": 0.01}
+    torch.save(saved, "older.ckpt")
+    assert main(["fit", "--ckpt", "older.ckpt", "--trainer.max_epochs=2", *QUIET]) is None
+
+
 def test_a_run_from_pretrained_reloads_after_the_pretrained_file_is_gone(runs):
     factory = {"class_path": "doubles.pretrained", "init_args": {"path": "width6.txt"}}
     model = {"class_path": "TinyClassifier", "init_args": {"encoder": factory}}

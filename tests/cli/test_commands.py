@@ -1,10 +1,12 @@
 """The command line: help, hints, one-line errors, what a run leaves behind, interrupts."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import doubles
 import pytest
@@ -15,6 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 from dmlm import __version__
 from dmlm.__main__ import main
+from dmlm.cli.saving import RunRecord
 from dmlm.errors import ConfigError
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -66,6 +69,7 @@ def test_python_m_dmlm_reports_the_exit_status():
         (["--modl.scale=3"], "unknown option 'modl.scale'; did you mean 'model.scale'?"),
         (["--trainer.callbacks+=ModelChekpoint"], "did you mean 'ModelCheckpoint'?"),
         (["--trainer", "nope.yaml"], "trainer: 'nope.yaml' is neither a YAML file"),
+        ([*MODEL, "--data=TinyData", "--trainer.check_val_every_n_epoch=0"], "must be a finite number of at least 1"),
         (["--config"], "--config needs a path"),
         (["--ckpt"], "--ckpt needs a path"),
         ([], "needs --data, --model"),
@@ -172,6 +176,44 @@ def test_interrupt_says_how_to_resume(capsys):
     Path(resume[1]).write_text(Path(resume[1]).read_text().replace("test_commands.Interrupt", "RichModelSummary"))
     assert main(["fit", *resume]) is None
     assert torch.load("lightning_logs/version_1/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_the_newest_checkpoint_is_the_one_to_resume_from(tmp_path, capsys):
+    for number, name in enumerate(("best.ckpt", "older.ckpt", "last.ckpt")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 + min(number, 1), 1000 + min(number, 1)))  # the second and third at once
+    best = SimpleNamespace(last_model_path="", best_model_path=str(tmp_path / "best.ckpt"))
+    last = SimpleNamespace(last_model_path=f"{tmp_path}/last.ckpt", best_model_path=f"{tmp_path}/older.ckpt")
+    state = SimpleNamespace(fn="fit")
+    trainer = SimpleNamespace(
+        is_global_zero=True, state=state, checkpoint_callbacks=[best, last], default_root_dir=str(tmp_path)
+    )
+    RunRecord(None, None).on_exception(trainer, None, KeyboardInterrupt())
+    assert capsys.readouterr().err.strip().endswith(f"--ckpt {tmp_path / 'last.ckpt'}")
+
+
+def test_a_configuration_of_the_users_own_is_kept_and_the_hint_names_the_other(capsys):
+    Path("config.yaml").write_text("# mine\n")
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert main([*FIT, "--trainer.logger=false", "--trainer.max_epochs=3", "--trainer.callbacks+=Interrupt"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert Path("config.yaml").read_text() == "# mine\n"
+    assert yaml.safe_load(Path("config_fit.yaml").read_text())["model"]["class_path"] == "doubles.TinyClassifier"
+    assert f"--config {Path('config_fit.yaml').resolve()} " in capsys.readouterr().err.splitlines()[-1] + " "
+
+
+def test_untrained_weights_are_evaluated_with_a_warning():
+    with pytest.warns(UserWarning, match="dmlm validate without --ckpt: these are the weights that the configuration"):
+        assert main(["validate", *FIT[1:], "--trainer.logger=false"]) is None
+
+
+@pytest.mark.parametrize("verb", ["fit", "test"])
+@pytest.mark.parametrize("word", ["last", "best"])
+def test_words_of_lightning_are_files_that_are_not_there(capsys, verb, word):
+    error = error_of(capsys, verb, *FIT[1:], "--ckpt", word)
+    assert error.startswith(f"dmlm: error: checkpoint not found: {word}")
 
 
 def test_users_own_class_in_the_working_directory():

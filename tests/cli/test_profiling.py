@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 
 from dmlm.__main__ import main
@@ -95,6 +96,22 @@ def test_fit_writes_where_the_time_goes(tmp_path, monkeypatch):
     trace = json.loads((tmp_path / "run" / "profile_trace.json").read_text())
     names = {event.get("name") for event in trace["traceEvents"]}
     assert {"dmlm: encode image", "dmlm: backward"} <= names
+
+
+@pytest.mark.parametrize(("epoch", "recorded"), [(1, 1), (2, 1), (3, 3), (4, 1)])
+def test_short_epochs_are_recorded_whatever_their_length(tmp_path, epoch, recorded):
+    profiler = StepProfiler()
+    profiler.dirpath = tmp_path
+    profiler.setup("fit", local_rank=0)
+    for _ in range(4):
+        profiler.start("run_training_epoch")
+        for _ in range(epoch):
+            profiler.start("run_training_batch")
+            torch.ones(3).sum()
+            profiler.stop("run_training_batch")
+        profiler.stop("run_training_epoch")
+    profiler.teardown("fit")
+    assert f"mean of {recorded} steps" in (tmp_path / "profile.txt").read_text()
 
 
 def test_nothing_is_written_unasked_and_two_profilers_exclude_each_other(tmp_path, monkeypatch, capsys):

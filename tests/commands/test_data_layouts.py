@@ -241,3 +241,12 @@ def test_the_phantom_form_still_works(tmp_path, capsys):
     assert main(["data", "synthesize", "phantom", str(tmp_path / "b"), *arguments, "--format", "files"]) == 0
     assert (tmp_path / "b" / "manifest.csv").is_file()
     assert next((tmp_path / "a").iterdir()).name.startswith("phantom-32px-")
+
+
+def test_a_split_file_that_would_not_be_read_is_refused(roots, tmp_path, capsys):
+    for name in ([], ["--split", "ratios"]):
+        command = ["data", "splits", str(roots / "nih"), *name, "--split-file", str(tmp_path / "mine.json")]
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "reads no file; add --split file to read it, or write a split with --out" in error
+    assert not (tmp_path / "mine.json").exists()

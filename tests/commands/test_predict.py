@@ -209,3 +209,14 @@ def test_nothing_to_predict_is_one_clear_line(checkpoints, films, tmp_path, caps
 def test_without_images_predict_stays_a_trainer_verb(capsys):
     assert main(["predict"]) == 2
     assert "--model" in capsys.readouterr().err
+
+
+def test_overlays_of_an_earlier_run_are_no_images(films):
+    images = find_images(films)
+    for out in (films, films / "deep" / "out"):
+        drawn = out / "overlays" / "a.png.png"
+        drawn.parent.mkdir(parents=True)
+        Image.new("L", (8, 8)).save(drawn)
+        assert find_images(films, out) == images
+        assert drawn in find_images(films, films.parent / "elsewhere")
+        drawn.unlink()

@@ -123,6 +123,43 @@ def test_later_files_win_key_by_key(tmp_path: Path) -> None:
     assert (one_pass.full_pass, one_pass.teacher, one_pass.full_conditions) == (False, True, False)
 
 
+def test_sections_may_be_files_beside_the_one_that_names_them(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    files = {
+        "run.yaml": {"trainer": "parts/t.yaml", "model": "parts/m.yaml", "data": "PhantomDataModule"},
+        "parts/t.yaml": {"max_steps": 1000, "max_epochs": -1},
+        "parts/m.yaml": {"class_path": "DMLMPretrainModule", "init_args": {"encoder": "e.yaml"}},
+        "parts/e.yaml": {"class_path": "ProbabilisticEncoder", "init_args": {"head": "mlp"}},
+        "lost.yaml": {"trainer": "t.yaml"},
+        "round.yaml": {"model": "round.yaml"},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(yaml.safe_dump(content))
+    shapes, run = read_shapes([tmp_path / "run.yaml"])
+    assert shapes.head == "mlp"
+    assert run == {"epochs": -1, "max_steps": 1000}
+    with pytest.raises(ConfigError, match=r"lost.yaml: trainer: 't.yaml' is neither a file beside it"):
+        read_shapes([tmp_path / "lost.yaml"])
+    with pytest.raises(ConfigError, match="names itself"):
+        read_shapes([tmp_path / "round.yaml"])
+
+
+def test_steps_are_capped_as_in_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["plan", "--gpus", "V100", "--images", "320", "--config", str(tmp_path / "c.yaml"), "--json"]
+    for trainer, steps in (
+        ({"max_steps": 15}, 15),
+        ({"max_steps": 15, "max_epochs": -1}, 15),
+        ({"max_steps": 15, "max_epochs": 1}, 10),
+        ({"max_steps": -1, "max_epochs": 2}, 20),
+    ):
+        (tmp_path / "c.yaml").write_text(yaml.safe_dump({"trainer": trainer}))
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["steps"] == steps
+    (tmp_path / "c.yaml").write_text("trainer: {max_epochs: -1}")
+    assert main(command) == 2
+    assert "-1 where trainer.max_steps is set" in capsys.readouterr().err
+
+
 def test_command_prints_text_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["plan", "--gpus", "4xV100", "--images", "377110", "--tokens", "256"]
     assert main(arguments) == 0
@@ -142,6 +179,19 @@ def test_command_prints_text_and_json(capsys: pytest.CaptureFixture[str]) -> Non
         (["--gpus", "4xV100", "--images", "10"], "do not fill one step of 128 pairs"),
         (["--gpus", "4xV100", "--images", "1000", "--precision", "bf16-mixed"], "V100 has no bf16"),
         (["--gpus", "4xV100", "--images", "1000", "--utilisation", "2"], "utilisation must be above 0"),
+        (["--gpus", "4xV100", "--images", "1000", "--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--gpus", "4xV100", "--images", "1000", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--gpus", "4xV100", "--images", "1000", "--precision", "17"], "--precision: dmlm plan knows 16-mixed"),
+        (
+            ["--gpus", "4xV100", "--images", "1000", "--tokens", "nan"],
+            "--tokens must be a number of at least 1, got nan",
+        ),
+        (["--gpus", "4xV100", "--images", "1000", "--loader-rate", "nan"], "loader_rate must be positive, got nan"),
+        (["--gpus", "4xV100", "--images", "1000", "--epoch", "3"], "did you mean '--epochs'?"),
+        (
+            ["--gpus", "V100", "--images", "1000", "--config", str(ROOT / "examples" / "hardware" / "cpu.yaml")],
+            "cpu.yaml has none of the sections model, data and trainer",
+        ),
         (["--gpus", "4xV100", "--images", "1000", "--config", "nope.yaml"], "nope.yaml cannot be read"),
         (["--gpus", "4xV100", "--images", "1000", "--config", str(ROOT / "cli.yaml")], "not of 'test_resnet'"),
     ],

@@ -97,6 +97,23 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(cache, tmp_path):
     assert yaml.safe_load((last.parent.parent / "planned.yaml").read_text())["verb"] == "fit"
 
 
+def test_a_finished_run_stays_finished_where_its_data_are_away(cache, tmp_path):
+    def plan(missing):
+        runs = (Run("first", {}, missing=missing), Run("broken", {}, missing=missing), Run("after", {}, ("first",)))
+        return Plan(runs, ())
+
+    put_status(folder_of(tmp_path, "first"), Status("done", "", 5.0, 1))
+    put_status(folder_of(tmp_path, "broken"), Status("failed", "disk", 7.0, 2))
+    put_status(folder_of(tmp_path, "after"), Status("done", "", 3.0, 1))
+    states = run_plan(plan("data not there"), tmp_path, quiet=True)
+    assert states == {
+        "first": Status("done", "", 5.0, 1),
+        "broken": Status("missing", "data not there", 7.0, 2),
+        "after": Status("done", "", 3.0, 1),
+    }
+    assert blocked_by(plan("").runs[2], tmp_path) == ""
+
+
 def test_words_become_paths(tmp_path):
     best = folder_of(tmp_path, "p") / "checkpoints" / "best.ckpt"
     best.parent.mkdir(parents=True)
@@ -144,3 +161,13 @@ def test_tables_of_what_is_there_need_no_run(tmp_path, capsys):
     assert "[50.00](runs/edema-Scratch-s0)" in out
     assert "*82.93*" in out
     assert (tmp_path / "table4.png").is_file()
+
+
+def test_gathering_with_another_plan_leaves_the_tables_alone(tmp_path, capsys):
+    name = "edema-Scratch-s0"
+    put_status(folder_of(tmp_path, name), Status("done", "", 1.0, 1))
+    (folder_of(tmp_path, name) / "planned.yaml").write_text("verb: fit\nneeds: []\nof: another plan\n")
+    (tmp_path / "table4.md").write_text("before")
+    assert main(["reproduce", "table4", "--gather", "--out", str(tmp_path)]) == 2
+    assert "holds a run of another configuration" in capsys.readouterr().err
+    assert (tmp_path / "table4.md").read_text() == "before"

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from dmlm.errors import ConfigError
 from dmlm.reproduce.plan import Cell, Plan, Run, Table
 from dmlm.reproduce.results import gather
 from dmlm.reproduce.runs import Status, folder_of, put_status
@@ -78,3 +79,8 @@ def test_slurm_submits_stages_after_each_other_and_skips_what_is_missing():
     assert 'previous=$(sbatch --parsable --array=0 "$0")' in script
     assert 'sbatch --parsable --dependency=afterany:"$previous" --array=1,3 "$0"' in script
     assert "exec dmlm reproduce all --out 'a b' --task \"$SLURM_ARRAY_TASK_ID\"" in script
+
+
+def test_slurm_with_nothing_to_submit_is_refused():
+    with pytest.raises(ConfigError, match=r"--slurm go.sh: nothing to submit \(rsna is not there\); give --data"):
+        slurm_script(Plan((Run("a", {}, missing="rsna is not there"),), ()), ["dmlm"], "go.sh")
