@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+
+# the benchmarks are no part of the installed package; behind all others, so that dmlm is the installed one
+sys.path.append(str(Path(__file__).parents[1]))
 
 # the machine of a test run is not a clock, and a run must fail or pass the same way twice
 settings.register_profile("repeatable", deadline=None, derandomize=True)

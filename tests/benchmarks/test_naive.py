@@ -11,13 +11,10 @@ import pytest
 import torch
 from conftest import example_views, tiny_encoder, tiny_predictor
 
-from dmlm.objectives import ObjectiveConfig, PretrainingObjective
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part of the installed package
-
 from benchmarks import __main__ as command
 from benchmarks.naive import NaiveStep
 from benchmarks.step import Naive, Ours, naive_flops
+from dmlm.objectives import ObjectiveConfig, PretrainingObjective
 from dmlm.planning.flops import step_flops
 from dmlm.planning.shapes import Shapes
 

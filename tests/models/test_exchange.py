@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import types
 from pathlib import Path
 
@@ -12,14 +11,11 @@ import pytest
 import torch
 from conftest import tiny_encoder
 
+from benchmarks.onnx_parity import differences, encoder_with
 from dmlm.__main__ import main
 from dmlm.errors import CheckpointError, ConfigError
 from dmlm.models import ModelCard, from_hub, from_pretrained, push_to_hub, save_pretrained
 from dmlm.models.onnx_export import OLDEST_TORCH, export_onnx
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the benchmarks are no part of the installed package
-
-from benchmarks.onnx_parity import differences, encoder_with
 
 
 def pictures(encoder, count: int) -> torch.Tensor:
