@@ -140,10 +140,11 @@ class DMLMCLI(LightningCLI):
         adopt_alignment(config["model"], self.lender)
         if self.subcommand != "fit" and self.ckpt_path is None and self.lender is None:
             encoder = config.get("model.init_args.encoder.class_path")
-            if encoder is None or class_of(encoder) is not from_pretrained:
+            # a model without an encoder of its own (UncertaintyModule) names a checkpoint among its arguments
+            if encoder is not None and class_of(encoder) is not from_pretrained:
                 rank_zero_warn(
-                    f"dmlm {self.subcommand} without --ckpt: these are the weights that the configuration starts from, "
-                    "not trained ones; name a checkpoint with --ckpt PATH"
+                    f"dmlm {self.subcommand} without --ckpt: these are the weights that the configuration starts from; "
+                    "name a checkpoint with --ckpt PATH for those that a run trained"
                 )
 
     def instantiate_classes(self) -> None:

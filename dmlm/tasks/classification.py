@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dmlm.errors import ConfigError
 from dmlm.evaluation import (
@@ -44,6 +45,26 @@ from dmlm.tasks.finetune import FineTuneModule
 from dmlm.tasks.gathering import Columns
 from dmlm.tasks.optim import OptimConfig
 from dmlm.tasks.training_metrics import auroc_target, taken, training_auroc
+
+
+class ExclusiveAnswers(NamedTuple):
+    """What the reports of exclusive classes and of grades take, in their order.
+
+    Args:
+        probs: ``(N, K)``.
+        labels: Classes, int ``(N,)``.
+        names: The ``K`` classes.
+        val_probs: ``(M, K)``; None without a validation split.
+        val_labels: ``(M,)``; None without one.
+        default_rule: Rule of the one-vs-rest keys without a suffix.
+    """
+
+    probs: NDArray[Any]
+    labels: NDArray[Any]
+    names: tuple[str, ...]
+    val_probs: NDArray[Any] | None
+    val_labels: NDArray[Any] | None
+    default_rule: ThresholdRule
 
 
 class ClassificationModule(FineTuneModule):
@@ -210,17 +231,9 @@ class ClassificationModule(FineTuneModule):
         """Evaluate and, on the first process, write predictions and figures."""
         validation = self.validation_rows()
         if self.task == "multiclass":
-            truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
-            known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
-            report = multiclass_report(
-                rows["prob"],
-                truth,
-                self.class_names,
-                None if validation is None else validation["prob"],
-                known,
-                self.testing_rule(validation),
-            )
-            return multiclass_results(self, rows, truth, report, report.flat(self.prefix))
+            answers = self.exclusive_answers(rows, validation)
+            report = multiclass_report(*answers)
+            return multiclass_results(self, rows, answers.labels, report, report.flat(self.prefix))
         result = classification_report(
             rows["score"],
             rows["prob"],
@@ -235,6 +248,18 @@ class ClassificationModule(FineTuneModule):
     def predicting_rule(self) -> ThresholdRule:
         """Rule of the thresholds that a checkpoint brings along."""
         return "best_f1_val" if self.threshold_rule == "best_f1_test" else self.threshold_rule
+
+    def exclusive_answers(self, rows: Columns, validation: Columns | None) -> ExclusiveAnswers:
+        """Gather what the reports of exclusive classes and of grades take."""
+        known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
+        return ExclusiveAnswers(
+            rows["prob"],
+            classes_of(torch.from_numpy(rows["labels"])).numpy(),
+            self.class_names,
+            None if validation is None else validation["prob"],
+            known,
+            self.testing_rule(validation),
+        )
 
     def testing_rule(self, validation: Columns | None) -> ThresholdRule:
         """Rule of a test's decisions; without a validation split nothing can be chosen on it."""

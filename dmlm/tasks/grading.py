@@ -91,18 +91,9 @@ class EdemaGradingModule(ClassificationModule):
 
     def write_results(self, rows: Columns) -> dict[str, float]:
         """Evaluate and, on the first process, write predictions and figures."""
-        validation = self.validation_rows()
-        truth = classes_of(torch.from_numpy(rows["labels"])).numpy()
-        known = None if validation is None else classes_of(torch.from_numpy(validation["labels"])).numpy()
-        report = grading_report(
-            rows["prob"],
-            truth,
-            self.class_names,
-            None if validation is None else validation["prob"],
-            known,
-            self.testing_rule(validation),
-        )
-        metrics = multiclass_results(self, rows, truth, report.classes, report.flat(self.prefix))
+        answers = self.exclusive_answers(rows, self.validation_rows())
+        report = grading_report(*answers)
+        metrics = multiclass_results(self, rows, answers.labels, report.classes, report.flat(self.prefix))
         if self.trainer.is_global_zero:
             print(f"quadratic kappa {report.kappa:.3f}, mean absolute error {report.mae:.3f} grades")
         return metrics

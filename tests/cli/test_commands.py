@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,6 +208,14 @@ def test_a_configuration_of_the_users_own_is_kept_and_the_hint_names_the_other(c
 def test_untrained_weights_are_evaluated_with_a_warning():
     with pytest.warns(UserWarning, match="dmlm validate without --ckpt: these are the weights that the configuration"):
         assert main(["validate", *FIT[1:], "--trainer.logger=false"]) is None
+
+
+def test_a_model_that_reads_a_checkpoint_itself_is_not_called_untrained(capsys):
+    command = ["test", "--model", "UncertaintyModule", "--model.path", "gone.ckpt", "--data", "TinyData", *QUIET]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert "gone.ckpt" in error_of(capsys, *command)
+    assert not [warning for warning in caught if "without --ckpt" in str(warning.message)]
 
 
 @pytest.mark.parametrize("verb", ["fit", "test"])
