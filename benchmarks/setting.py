@@ -37,7 +37,7 @@ BASE = Size()
 SMALL = Size("vit_tiny_patch16_224", 12, 192, 4, 192, 96, 2)
 
 
-def build(size: Size = BASE, checkpointing: Checkpointing = False) -> tuple[ProbabilisticEncoder, CrossModalPredictor]:
+def build(size: Size = BASE, checkpointing: Checkpointing = "auto") -> tuple[ProbabilisticEncoder, CrossModalPredictor]:
     """Both towers, heads and predictor with random weights, always the same."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"model_type": "bert", "hidden_size": size.bert_width, **DROPOUT}

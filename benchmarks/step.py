@@ -114,7 +114,7 @@ def compare(
     found: dict[str, Any] = {"flops": [], "tokens": []}
     matrix = MatrixRate(torch.bfloat16 if half else torch.float32)
     for name in ("ours", "naive"):
-        encoder, predictor = build(size)
+        encoder, predictor = build(size, "auto" if name == "ours" else False)
         plan = shapes(encoder, predictor, {})
         side: Callable[[Views], Tensor] = (
             Ours(encoder, predictor, config, half)

@@ -20,6 +20,7 @@ class ProbabilisticEncoder(Configurable, nn.Module):
     """Encode images and texts as sequences of Gaussians (paper, section 3.3, Eq. 1).
 
     Element 0 of either sequence is the global one (class token or pooled feature; ``[CLS]``); patches or tokens follow.
+    A head keeps as much for its backward pass as the layers of its tower do (``gradient_checkpointing``).
 
     Args:
         image: Image tower.
@@ -47,8 +48,17 @@ class ProbabilisticEncoder(Configurable, nn.Module):
         self.image, self.text, self.embed_dim = image, text, embed_dim
         low, high = logvar_range
         self.image_head, self.text_head = (
-            GaussianHead(width, embed_dim, head, num_heads, logvar_init, (low, high), norm_mean)
-            for width in (image.feature_dim, text.feature_dim)
+            GaussianHead(
+                tower.feature_dim,
+                embed_dim,
+                head,
+                num_heads,
+                logvar_init,
+                (low, high),
+                norm_mean,
+                getattr(tower, "gradient_checkpointing", "auto"),  # a tower of one's own may know nothing of it
+            )
+            for tower in (image, text)
         )
 
     def encode_image(self, images: Tensor, mask: Tensor | None = None, index: Tensor | None = None) -> Gaussian:

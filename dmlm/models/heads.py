@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from dmlm.distributions import Gaussian, bound_logvar, unbound_logvar
 from dmlm.errors import ConfigError
+from dmlm.models.checkpointing import Checkpointing, check_checkpointing, run
 
 HeadKind = Literal["attn", "mlp"]
 
@@ -33,6 +34,8 @@ class GaussianHead(nn.Module):
         logvar_init: Log-variance at the start of training.
         logvar_range: Bounds of the log-variance.
         norm_mean: Whether means are layer-normalised.
+        gradient_checkpointing: What the backward pass computes again instead of keeping it, as that of a tower's layers
+            (:class:`dmlm.models.TimmImageEncoder`).
 
     Raises:
         ConfigError: If the numbers do not fit each other.
@@ -47,8 +50,11 @@ class GaussianHead(nn.Module):
         logvar_init: float = -3.0,
         logvar_range: tuple[float, float] = (-6.0, 2.0),
         norm_mean: bool = True,
+        gradient_checkpointing: Checkpointing = "auto",
     ) -> None:
         super().__init__()
+        check_checkpointing(gradient_checkpointing)
+        self.gradient_checkpointing = gradient_checkpointing
         low, high = logvar_range
         self.kind, self.dim, self.logvar_range, self.norm_mean = kind, dim, (low, high), norm_mean
         if dim < 1:
@@ -90,6 +96,10 @@ class GaussianHead(nn.Module):
         Returns:
             Gaussian of float32 ``(B, L, D)``, or ``(B, Q, D)``.
         """
+        kind, width = self.gradient_checkpointing, features.shape[-1]
+        return run(self._distributions, kind, width, features, valid, index)  # type: ignore[no-any-return]
+
+    def _distributions(self, features: Tensor, valid: Tensor | None, index: Tensor | None) -> Gaussian:
         mean, logvar = self._before_norm(features, valid, index)
         with torch.autocast(features.device.type, enabled=False):
             mean = mean.float()

@@ -100,8 +100,9 @@ class TimmImageEncoder(ImageEncoder):
             neither.
         gradient_checkpointing: True keeps only the input of each ViT block for the backward pass and computes the rest
             again: the same gradients for a fraction of the memory and about a quarter more time; ``"selective"`` keeps
-            the matrix products, too: a third less memory at nearly the same speed. ViTs only: batch normalisation
-            would count every batch twice.
+            the matrix products, too: a third less memory at nearly the same speed; ``"auto"`` is selective for blocks
+            at least 384 wide that are not compiled; False keeps everything. ViTs only: batch normalisation would count
+            every batch twice.
 
     Raises:
         PretrainedWeightsError: If weights were asked for and could not be had.
@@ -117,7 +118,7 @@ class TimmImageEncoder(ImageEncoder):
         mean: float | None = None,
         std: float | None = None,
         freeze_norm: bool = False,
-        gradient_checkpointing: Checkpointing = False,
+        gradient_checkpointing: Checkpointing = "auto",
     ) -> None:
         super().__init__()
         if image_size < 1:
@@ -126,7 +127,7 @@ class TimmImageEncoder(ImageEncoder):
         check_checkpointing(gradient_checkpointing)
         self.freeze_norm, self.gradient_checkpointing = freeze_norm, gradient_checkpointing
         self.model, self.is_vit = _create(model_name, pretrained, image_size, dict(model_kwargs or {}))
-        if gradient_checkpointing and not self.is_vit:
+        if gradient_checkpointing not in (False, "auto") and not self.is_vit:
             msg = f"gradient_checkpointing of the image encoder is for plain ViTs, not for '{model_name}'; leave it off"
             raise ConfigError(msg)
         settings = self.model.pretrained_cfg
@@ -164,7 +165,7 @@ class TimmImageEncoder(ImageEncoder):
         return {**config, "init_args": {**config["init_args"], **resolved}}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as torch's
-        """Compile the tower."""
+        """Compile the tower; what it keeps for its backward pass is then decided by the compiler."""
         check_compiled(self.gradient_checkpointing)
         super().compile(*args, **kwargs)
 

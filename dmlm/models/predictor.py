@@ -35,7 +35,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         logvar_init: Predicted log-variance at the start.
         logvar_range: Bounds of the predicted log-variance.
         gradient_checkpointing: True computes the inside of each block again in the backward pass instead of keeping it;
-            ``"selective"`` keeps the matrix products.
+            ``"selective"`` keeps the matrix products; ``"auto"`` is that from a width of 384 on; False keeps all.
 
     Raises:
         ConfigError: If the numbers do not fit each other.
@@ -51,7 +51,7 @@ class CrossModalPredictor(Configurable, nn.Module):
         share_directions: bool = False,
         logvar_init: float = -3.0,
         logvar_range: tuple[float, float] = (-6.0, 2.0),
-        gradient_checkpointing: Checkpointing = False,
+        gradient_checkpointing: Checkpointing = "auto",
     ) -> None:
         super().__init__()
         if width < 1 or num_heads < 1 or width % 4 or width % num_heads:

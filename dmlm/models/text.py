@@ -78,7 +78,9 @@ class HFTextEncoder(TextEncoder):
             sentence encoders were trained for and which learns sooner from scratch.
         gradient_checkpointing: True keeps only the input of each layer for the backward pass and computes the rest
             again: the same gradients for a fraction of the memory and about a quarter more time; ``"selective"`` keeps
-            the matrix products, too: a third less memory at nearly the same speed.
+            the matrix products, too: a third less memory at nearly the same speed; ``"auto"`` is selective for layers
+            at least 384 wide that are not compiled and of a model that transformers can do it for; False keeps
+            everything.
         freeze_layers: Layers of a BERT, from the first one on, that are not trained; with any, the embeddings are not
             either.
 
@@ -97,7 +99,7 @@ class HFTextEncoder(TextEncoder):
         length_groups: int = 4,
         pooling: Literal["cls", "mean"] = "cls",
         layout: Literal["joint", "sections"] = "joint",
-        gradient_checkpointing: Checkpointing = False,
+        gradient_checkpointing: Checkpointing = "auto",
         freeze_layers: int = 0,
     ) -> None:
         super().__init__()
@@ -130,8 +132,7 @@ class HFTextEncoder(TextEncoder):
                 size = len(self._loaded_tokenizer.get_vocab())
                 hf_config.setdefault("vocab_size", size + -size % 8)
             self.model = from_config(hf_config)
-        if gradient_checkpointing:
-            checkpoint_layers(self.model, gradient_checkpointing)
+        checkpoint_layers(self.model, gradient_checkpointing)
         self._check_vocabulary()
         self._freeze(freeze_layers)
         self.feature_dim = int(self.model.config.hidden_size)

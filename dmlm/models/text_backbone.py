@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dmlm.errors import ConfigError, PretrainedWeightsError
-from dmlm.models.checkpointing import Checkpointing, checkpoint_options
+from dmlm.models.checkpointing import Checkpointing, resolve, run
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -83,15 +85,28 @@ def checkpoint_layers(model: Any, kind: Checkpointing) -> None:  # noqa: ANN401
     """Let a model compute the inside of its layers, or a part of it, again in the backward pass instead of keeping it.
 
     Raises:
-        ConfigError: If the model cannot do that.
+        ConfigError: If the model cannot do that, and ``kind`` does not leave it open.
     """
+    width = int(model.config.hidden_size)
+    if not resolve(kind, width):
+        return
     # transformers 5 has a new name for it and deprecates the old one
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
-        enable(checkpoint_options(kind))
+        enable({"use_reentrant": False})
     except ValueError as error:
+        if kind == "auto":
+            return
         msg = f"gradient_checkpointing: {type(model).__name__} has none in transformers; leave it off"
         raise ConfigError(msg) from error
+    model.config.use_cache = False  # nothing is generated here; transformers would warn that it cannot do both
+    for module in model.modules():
+        if hasattr(module, "_gradient_checkpointing_func"):
+            module._gradient_checkpointing_func = partial(_run, kind, width)
+
+
+def _run(kind: Checkpointing, width: int, layer: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+    return run(layer, kind, width, *arguments)
 
 
 def _without_pooler(model_type: str | None) -> dict[str, Any]:

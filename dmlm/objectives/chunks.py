@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dmlm.distributions import Gaussian
+from dmlm.models.checkpointing import computed_again
 from dmlm.models.tokens import TokenBatch
 
 _ROW_BY_ROW = ("encode_image", "encode_text", "image_global", "text_global", "predict_image", "predict_text")
@@ -65,10 +66,15 @@ def in_chunks(function: Callable[..., Gaussian], size: int, *arguments: Any, **n
         taken = [_cut(argument, rows) for argument in arguments]
         chosen = {name: _cut(argument, rows) for name, argument in named.items()}
         if torch.is_grad_enabled():
-            parts.append(checkpoint(function, *taken, use_reentrant=False, **chosen))
+            parts.append(checkpoint(_computed_again, function, *taken, use_reentrant=False, **chosen))
         else:
             parts.append(function(*taken, **chosen))
     return Gaussian(torch.cat([part.mean for part in parts]), torch.cat([part.logvar for part in parts]))
+
+
+def _computed_again(function: Callable[..., Gaussian], *arguments: Any, **named: Any) -> Gaussian:  # noqa: ANN401
+    with computed_again():
+        return function(*arguments, **named)
 
 
 def _cut(argument: Any, rows: slice) -> Any:  # noqa: ANN401

@@ -107,12 +107,14 @@ def _pair(shapes: Shapes, tokens: float) -> StepFlops:
     for seen, elements, hides in views:
         image += (1 + _BACKWARD) * blocks(shapes.image, seen) + 2 * stem(shapes)  # pixels need no gradient
         text += (1 + _BACKWARD) * blocks(shapes.text, tokens)
-        again += (shapes.image.checkpointing is True) * blocks(shapes.image, seen)
-        again += (shapes.text.checkpointing is True) * blocks(shapes.text, tokens)
+        again += (shapes.image.keeps is True) * blocks(shapes.image, seen)
+        again += (shapes.text.keeps is True) * blocks(shapes.text, tokens)
         # without masked prediction only the global elements are read
         everywhere = shapes.masked
-        pairs = ((shapes.image.width, elements), (shapes.text.width, tokens))
-        heads += sum((1 + _BACKWARD) * _head(shapes, w, n, n if everywhere else 1.0) for w, n in pairs)
+        for tower, read in ((shapes.image, elements), (shapes.text, tokens)):
+            once = _head(shapes, tower.width, read, read if everywhere else 1.0)
+            heads += (1 + _BACKWARD) * once
+            again += (tower.keeps is True) * once
         if hides and shapes.full_pass:  # no loss reads the variances of this view, so they take no gradient
             heads -= _BACKWARD * elements * shapes.embed_dim**2 * (2.0 if shapes.head == "mlp" else 5.0)
     predictor = 0.0
@@ -120,7 +122,7 @@ def _pair(shapes: Shapes, tokens: float) -> StepFlops:
         for queries, own, other in _directions(shapes, tokens, hidden, masked_tokens):
             predictor += (1 + _BACKWARD) * direction(shapes.predictor, shapes.embed_dim, queries, own, other)
             inside = direction(shapes.predictor, 0, queries, own, other)
-            again += (shapes.predictor.checkpointing is True) * inside
+            again += (shapes.predictor.keeps is True) * inside
     teacher = 0.0
     if shapes.teacher:
         teacher = blocks(shapes.image, full_image) + stem(shapes) + blocks(shapes.text, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from dmlm.planning.shapes import Shapes, Tower
@@ -13,6 +14,7 @@ VIT_LAYER, BERT_LAYER, HEAD = 36.0, 40.0, 44.0
 QUERY, CONTEXT = 64.0, 14.0  # of a predictor block: its queries, and the elements that they read
 CHECKPOINT = 4.0  # the input of a layer, in float32
 PRODUCTS, QUERY_PRODUCTS, CONTEXT_PRODUCTS = 24.0, 30.0, 4.0  # with selective checkpointing: input, products, attention
+HEAD_PRODUCTS, HEAD_CHECKPOINT = 34.0, 12.0  # of a head: input, mean and log-variance in float32, and its products
 DISTRIBUTION = 8.0  # mean and log-variance in float32, which outlive their chunk
 _OVERHEAD = 0.8e9
 """Context of CUDA, libraries, workspaces; bytes. An assumption."""
@@ -85,31 +87,42 @@ def activations(shapes: Shapes, tokens: float) -> float:
     tokens = min(tokens, shapes.max_length)
     hidden = round(shapes.image_mask * shapes.patches) if shapes.masked else 0
     read = _elements(shapes, tokens)
-    views = len(read) // 2
-    size = sum(_tower(shapes.image, VIT_LAYER, each) for each in read[:views])
-    size += views * _tower(shapes.text, BERT_LAYER, tokens)
-    size += HEAD * shapes.embed_dim * sum(read)
+    images, texts = read[: len(read) // 2], read[len(read) // 2 :]
+    image, text = _layer_keeps(shapes.image, VIT_LAYER), _layer_keeps(shapes.text, BERT_LAYER)
+    size = shapes.image.depth * shapes.image.width * image * sum(images)
+    size += shapes.text.depth * shapes.text.width * text * sum(texts)
+    size += shapes.embed_dim * (_head_keeps(shapes.image) * sum(images) + _head_keeps(shapes.text) * sum(texts))
     if shapes.masked:
         queries = hidden + shapes.text_mask * tokens
         context = 2 * (shapes.patches + tokens)
         per_query, per_context = _predictor_keeps(shapes.predictor)
         per_block = per_query * queries + per_context * context
         size += shapes.predictor.width * (shapes.predictor.depth * per_block + CONTEXT * context)
-    return size
+    # layers are computed again one at a time: those of the images view by view, those of the texts for all views
+    return size + max(
+        (VIT_LAYER - image) * shapes.image.width * max(images), (BERT_LAYER - text) * shapes.text.width * sum(texts)
+    )
 
 
 def batch_activations(shapes: Shapes, tokens: float, pairs: float) -> float:
     """Bytes that the backward pass needs of ``pairs`` pairs: beyond a chunk, only their distributions are held."""
     held = min(pairs, shapes.chunk) if shapes.chunk else pairs
-    return held * activations(shapes, tokens) + (pairs - held) * _distributions(shapes, tokens)
+    return held * activations(_of_chunk(shapes), tokens) + (pairs - held) * _distributions(shapes, tokens)
 
 
 def pairs_that_fit(shapes: Shapes, tokens: float, room: float) -> int:
     """Most pairs whose activations fit into ``room`` bytes, 0 if none."""
-    one = activations(shapes, tokens)
+    one = activations(_of_chunk(shapes), tokens)
     if not shapes.chunk or room < shapes.chunk * one:
         return max(0, int(room / one))
     return shapes.chunk + int((room - shapes.chunk * one) / _distributions(shapes, tokens))
+
+
+def _of_chunk(shapes: Shapes) -> Shapes:
+    """A chunk is computed again as a whole, so that its layers keep everything instead of their products."""
+    towers = {name: getattr(shapes, name) for name in ("image", "text", "predictor")}
+    changed = {name: replace(tower, checkpointing=False) for name, tower in towers.items() if tower.keeps is not True}
+    return replace(shapes, **changed) if shapes.chunk else shapes
 
 
 def _distributions(shapes: Shapes, tokens: float) -> float:
@@ -124,20 +137,25 @@ def _elements(shapes: Shapes, tokens: float) -> list[float]:
     return [*map(float, seen), *[tokens] * len(seen)]
 
 
-def _tower(tower: Tower, per_layer: float, tokens: float) -> float:
-    if not tower.checkpointing:
-        return per_layer * tower.depth * tower.width * tokens
-    if tower.checkpointing == "selective":
-        return (PRODUCTS * tower.depth + per_layer - PRODUCTS) * tower.width * tokens
-    # every layer's input, and one layer that is being computed again
-    return (CHECKPOINT * tower.depth + per_layer) * tower.width * tokens
+def _layer_keeps(tower: Tower, per_layer: float) -> float:
+    """Bytes that a layer of a tower keeps per element and unit of width, of ``per_layer`` that it needs."""
+    if not tower.keeps:
+        return per_layer
+    return PRODUCTS if tower.keeps == "selective" else CHECKPOINT
+
+
+def _head_keeps(tower: Tower) -> float:
+    """Bytes that the head of a tower keeps per element and unit of width."""
+    if not tower.keeps:
+        return HEAD
+    return HEAD_PRODUCTS if tower.keeps == "selective" else HEAD_CHECKPOINT
 
 
 def _predictor_keeps(predictor: Tower) -> tuple[float, float]:
     """Bytes that a block keeps per query and per element that it reads, and unit of width."""
-    if predictor.checkpointing == "selective":
+    if predictor.keeps == "selective":
         return QUERY_PRODUCTS, CONTEXT_PRODUCTS
-    return (2 * CHECKPOINT, 0.0) if predictor.checkpointing else (QUERY, CONTEXT)
+    return (2 * CHECKPOINT, 0.0) if predictor.keeps else (QUERY, CONTEXT)
 
 
 def process_memory(shapes: Shapes, tokens: float, pairs: int, half: bool) -> Memory:

@@ -23,6 +23,8 @@ _KNOWN_TEXT = {
 _FLAT = ("data", "trainer")  # an option of theirs may be called image and name a column
 _SECTIONS = (*_FLAT, "model", "encoder", "predictor", "objective", "image", "text", "image_masker", "text_masker")
 _DEEPEST = 10
+WIDE = 384
+"""From here on ``auto`` checkpointing is selective; :mod:`dmlm.models.checkpointing` has it too, and imports torch."""
 _MASK_RATIOS = {"RandomMask": 0.3, "MAEMask": 0.75, "MaskVLMMask": 0.6, "NoMask": 0.0}
 
 
@@ -35,13 +37,18 @@ class Tower:
         depth: Number of layers.
         inner: Width inside the MLP of a layer.
         checkpointing: True: the inside of layers is computed again in the backward pass; ``selective``: all of it but
-            the matrix products.
+            the matrix products; ``auto``: selective where layers are wide.
     """
 
     width: int = 768
     depth: int = 12
     inner: int = 3072
-    checkpointing: bool | str = False
+    checkpointing: bool | str = "auto"
+
+    @property
+    def keeps(self) -> bool | str:
+        """What layers compute again, with ``auto`` resolved as :mod:`dmlm.models.checkpointing` does."""
+        return ("selective" if self.width >= WIDE else False) if self.checkpointing == "auto" else self.checkpointing
 
 
 @dataclass(frozen=True)
@@ -132,10 +139,11 @@ def shapes_of(config: Mapping[str, Any]) -> Shapes:
     full = not masked or "full" in (objective.get("align_view", "full"), conditioning) or target in ("online", "shared")
     predictor = _arguments(model.get("predictor"))
     width = int(predictor.get("width", 384))
-    tower = Tower(width, int(predictor.get("depth", 4)), 4 * width, predictor.get("gradient_checkpointing", False))
+    compiled = model.get("compile") == "all"
+    tower = Tower(width, int(predictor.get("depth", 4)), 4 * width, _checkpointing(predictor, compiled=False))
     return Shapes(
-        **_image_shapes(image),
-        **_text_shapes(text),
+        **_image_shapes(image, compiled),
+        **_text_shapes(text, compiled),
         embed_dim=embed_dim,
         head=str(encoder.get("head", "attn")),
         predictor=tower,
@@ -151,7 +159,7 @@ def shapes_of(config: Mapping[str, Any]) -> Shapes:
     )
 
 
-def _image_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
+def _image_shapes(section: Any, compiled: bool) -> dict[str, Any]:  # noqa: ANN401
     given = _arguments(section, "TimmImageEncoder", "model.encoder.image")
     name, kwargs = str(given.get("model_name", "vit_base_patch16_224")), given.get("model_kwargs") or {}
     known = _VIT.fullmatch(name.split(".")[0])
@@ -163,14 +171,14 @@ def _image_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
     side = int(kwargs.get("patch_size") or known[2])
     inner = int(float(kwargs.get("mlp_ratio", 4.0)) * width)
     return {
-        "image": Tower(width, depth, inner, given.get("gradient_checkpointing", False)),
+        "image": Tower(width, depth, inner, _checkpointing(given, compiled)),
         "patch_side": side,
         "patches": (int(given.get("image_size", 224)) // side) ** 2,
         "prefix": int(kwargs.get("class_token", True)) + int(kwargs.get("reg_tokens", 0)),
     }
 
 
-def _text_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
+def _text_shapes(section: Any, compiled: bool) -> dict[str, Any]:  # noqa: ANN401
     given = _arguments(section, "HFTextEncoder", "model.encoder.text")
     name, config = str(given.get("model_name", "emilyalsentzer/Bio_ClinicalBERT")), dict(given.get("hf_config") or {})
     if given.get("pretrained", True) and name not in _KNOWN_TEXT:
@@ -186,7 +194,7 @@ def _text_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
         int(shape["hidden_size"]),
         int(shape["num_hidden_layers"]),
         int(shape["intermediate_size"]),
-        given.get("gradient_checkpointing", False),
+        _checkpointing(given, compiled),
     )
     return {
         "text": tower,
@@ -194,6 +202,12 @@ def _text_shapes(section: Any) -> dict[str, Any]:  # noqa: ANN401
         "positions": int(shape.get("max_position_embeddings", 512)),
         "max_length": int(given.get("max_length", 512)),
     }
+
+
+def _checkpointing(given: Mapping[str, Any], compiled: bool) -> bool | str:
+    """The option of a tower; what a compiler keeps instead of ``auto`` is not known, everything is the most."""
+    kind: bool | str = given.get("gradient_checkpointing", "auto")
+    return False if compiled and kind == "auto" else kind
 
 
 def _library_vocabulary() -> int:

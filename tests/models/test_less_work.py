@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import example_views, tiny_bert, tiny_encoder, tiny_predictor, tiny_vit
+from conftest import example_views, tiny_encoder, tiny_predictor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.memory import allocated
-from dmlm.errors import ConfigError
-from dmlm.models import CrossModalPredictor, GaussianHead, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
-from dmlm.models.checkpointing import Checkpointing, _is_kept
+from dmlm.models import GaussianHead
 from dmlm.objectives import ObjectiveConfig, PretrainingObjective
 
 
@@ -75,115 +72,6 @@ def test_heads_compute_only_what_is_read(options: dict, saved: float) -> None:
         counted.append(counter.get_total_flops())
     torch.testing.assert_close(losses[0], losses[1])
     assert counted[0] < (1 - saved) * counted[1]
-
-
-def checkpointed(kind: Checkpointing = True, head: str = "mlp") -> tuple[ProbabilisticEncoder, CrossModalPredictor]:
-    plain = tiny_encoder(head=head)
-    size = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "drop_path_rate": 0.3}
-    image = TimmImageEncoder(
-        "vit_tiny_patch16_224", pretrained=False, image_size=32, model_kwargs=size, gradient_checkpointing=kind
-    )
-    hf_config = {
-        **plain.text.config["init_args"]["hf_config"],
-        "hidden_dropout_prob": 0.2,
-        "attention_probs_dropout_prob": 0.2,
-    }
-    text = HFTextEncoder(
-        "bert", pretrained=False, hf_config=hf_config, tokenizer="library", max_length=128, gradient_checkpointing=kind
-    )
-    encoder = ProbabilisticEncoder(image, text, embed_dim=24, head=head, num_heads=4)
-    predictor = CrossModalPredictor(24, width=24, depth=2, num_heads=2, gradient_checkpointing=kind)
-    return encoder, predictor
-
-
-def switch(encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, on: Checkpointing) -> None:
-    encoder.image.gradient_checkpointing = on
-    for module in encoder.text.model.modules():
-        if hasattr(module, "gradient_checkpointing"):
-            module.gradient_checkpointing = bool(on)
-    for direction in (predictor.image, predictor.text):
-        direction.gradient_checkpointing = on
-
-
-@pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize(("kind", "share"), [(True, 0.6), ("selective", 0.85)])
-def test_checkpointing_keeps_less_and_gives_the_same_gradients(kind: Checkpointing, share: float, half: bool) -> None:
-    """Random depth and dropout are drawn again as they were; layers are used twice, and cast to half precision once."""
-    torch.manual_seed(0)
-    encoder, predictor = checkpointed(kind)
-    encoder.train()
-    objective = PretrainingObjective(ObjectiveConfig(), encoder)
-    views = example_views(encoder)
-    both = torch.nn.ModuleList([encoder, predictor])
-    results, kept = [], []
-    for on in (kind, False):
-        switch(encoder, predictor, on)
-        both.zero_grad()
-        torch.manual_seed(3)
-        losses: list[torch.Tensor] = []
-
-        def forward(losses: list[torch.Tensor] = losses) -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                losses.append(objective(encoder, predictor, views).loss)
-
-        kept.append(allocated(forward))
-        losses[0].backward()
-        results.append((losses[0].detach(), gradients(both)))
-    torch.testing.assert_close(results[0], results[1], atol=1e-6, rtol=1e-5)
-    assert len(results[0][1]) == len(results[1][1]) > 40
-    assert kept[0] < share * kept[1]
-
-
-@pytest.mark.parametrize("kind", [True, "selective"])
-def test_checkpointing_is_an_option_of_each_tower_and_is_recorded(kind: Checkpointing) -> None:
-    encoder, predictor = checkpointed(kind)
-    for part in (encoder.image, encoder.text, predictor):
-        assert part.config["init_args"]["gradient_checkpointing"] == kind
-    for part in (tiny_vit(), tiny_bert(), tiny_predictor()):
-        assert part.config["init_args"]["gradient_checkpointing"] is False
-
-
-def test_selective_checkpointing_computes_no_matrix_product_again() -> None:
-    counted = []
-    for kind in (False, "selective", True):
-        encoder, predictor = checkpointed(kind)
-        objective = PretrainingObjective(ObjectiveConfig(), encoder.train())
-        views = example_views(encoder)
-        with FlopCounterMode(display=False) as counter:
-            objective(encoder, predictor, views).loss.backward()
-        counted.append(counter.get_total_flops())
-    assert counted[0] == counted[1] < counted[2]
-
-
-def test_attention_with_dropout_is_computed_again() -> None:
-    """Where a kernel draws the dropout itself, as on GPUs, leaving it out would shift all random numbers after it."""
-    plain = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-    fused = torch.ops.aten._scaled_dot_product_efficient_attention.default
-    some = (torch.zeros(1),) * 3
-    assert _is_kept(plain, some, {})
-    assert _is_kept(fused, (*some, None, True), {})
-    assert _is_kept(fused, (*some, None, True, 0.0), {})
-    assert not _is_kept(plain, (*some, 0.1), {})
-    assert not _is_kept(fused, (*some, None, True, 0.1), {})
-    assert not _is_kept(fused, (*some, None, True), {"dropout_p": 0.1})
-    assert not _is_kept(torch.ops.aten.gelu.default, some[:1], {})
-
-
-def test_an_unknown_kind_of_checkpointing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="true, false or selective, got 'some'"):
-        CrossModalPredictor(24, width=24, num_heads=2, gradient_checkpointing="some")  # type: ignore[arg-type]
-
-
-def test_selective_checkpointing_is_not_compiled() -> None:
-    encoder, _ = checkpointed("selective")
-    for tower in (encoder.image, encoder.text):
-        with pytest.raises(ConfigError, match="selective does not go with"):
-            tower.compile()
-
-
-def test_checkpointing_refuses_batch_normalisation() -> None:
-    with pytest.raises(ConfigError, match="plain ViTs"):
-        TimmImageEncoder("test_resnet", pretrained=False, image_size=32, gradient_checkpointing=True)
 
 
 @pytest.mark.slow

@@ -83,7 +83,9 @@ def test_counts_equal_those_of_torch(head: str, objective: ObjectiveConfig) -> N
 def test_checkpointing_counts_one_more_forward_pass() -> None:
     plain, again = Shapes(), Shapes(image=Tower(checkpointing=True), text=Tower(checkpointing=True))
     first, second = step_flops(plain, [256]), step_flops(again, [256])
-    assert second.recomputed == pytest.approx((first.image + first.text) / 3, rel=0.01)
+    towers = (first.image + first.text) / 3
+    # heads of both views; nobody reads the variances of one, so its backward pass is shorter than twice the forward
+    assert first.heads / 3 < second.recomputed - towers < first.heads / 2.5
     assert second.total == first.total + second.recomputed
 
 
