@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -24,7 +25,7 @@ from dmlm.cli.profiling import StepProfiler
 from dmlm.cli.saving import RunRecord
 from dmlm.cli.shards import check_shards
 from dmlm.datamodules.base import ChestXrayDataModule
-from dmlm.errors import ConfigError, DMLMError
+from dmlm.errors import ConfigError, DatasetNotFoundError, DMLMError
 from dmlm.models.pretrained import from_pretrained
 from dmlm.tasks.base import TaskModule
 
@@ -56,6 +57,20 @@ class DMLMCLI(LightningCLI):
         self.lender: CheckpointSource | None = None
         self.resumed: CheckpointSource | None = None
         self.ckpt_path: str | None = None
+        self.recorded_paths: tuple[str, ...] = ()
+        try:
+            self._parse_and_run(args)
+        except DatasetNotFoundError as error:
+            looked = self._where_it_looked(error)
+            if looked is None:
+                raise
+            raise looked from error
+        finally:
+            for callback in getattr(getattr(self, "trainer", None), "callbacks", ()):
+                if isinstance(callback, RunRecord):
+                    callback.release()
+
+    def _parse_and_run(self, args: ArgsType) -> None:
         super().__init__(
             TaskModule,
             ChestXrayDataModule,
@@ -68,6 +83,16 @@ class DMLMCLI(LightningCLI):
             parser_kwargs={verb: {"description": text} for verb, text in _VERBS.items()},
             auto_configure_optimizers=False,
             args=args,
+        )
+
+    def _where_it_looked(self, error: DatasetNotFoundError) -> DatasetNotFoundError | None:
+        """Say whence relative paths count, where one that the checkpoint recorded was not found; else None."""
+        found = [path for path in self.recorded_paths if str(error).startswith(path) and not Path(path).exists()]
+        if not found:
+            return None
+        return DatasetNotFoundError(
+            f"{error}; the path is recorded in --ckpt, and relative paths count from the current folder: there is no "
+            f"{Path(found[0]).absolute()}; change folders, or set the option of --data anew"
         )
 
     @staticmethod
@@ -121,6 +146,7 @@ class DMLMCLI(LightningCLI):
             self.ckpt_path = line.ckpt
             return line.argv()
         source = CheckpointSource(line.ckpt)
+        self.recorded_paths = source.data_paths
         # parsed once to see which classes are asked for, which only the parser knows
         asked = parser.parse_args(line.argv(first=[*source.low(), source.model()], printing=False))[line.verb]
         low = source.low(asked["data.class_path"])

@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from dmlm.errors import CheckpointError, ConfigError
-from dmlm.io.checkpoints import one_line_mismatch, read_checkpoint
+from dmlm.io.checkpoints import is_sharded, one_line_mismatch, read_checkpoint
 from dmlm.models.pretrained import from_pretrained
 from dmlm.tasks.base import TaskModule, recorded_class
 from dmlm.tasks.optim import OptimConfig
@@ -54,13 +54,19 @@ class CheckpointSource:
         Its words ``last`` and ``best`` mean files of this process, of which a command that starts has none.
 
         Raises:
-            CheckpointError: If it looks like a path and nothing is there.
+            CheckpointError: If it looks like a path and nothing is there, or a folder that is no checkpoint.
         """
-        if value == "hpc" or "://" in value or value.startswith("registry") or Path(value).is_dir():
+        if value == "hpc" or "://" in value or value.startswith("registry") or is_sharded(Path(value)):
             return False
         if not Path(value).is_file():
             read_checkpoint(value)  # raises, with a hint
         return True
+
+    @property
+    def data_paths(self) -> tuple[str, ...]:
+        """Texts among the recorded options of the data that may be paths relative to where that run was started."""
+        values = self._data.get("init_args", {}).values()
+        return tuple(value for value in values if isinstance(value, str) and value and not Path(value).is_absolute())
 
     def low(self, asked_data: str | None = None) -> list[str]:
         """Configuration that loses against files: the checkpoint's data, unless another data class is asked for.

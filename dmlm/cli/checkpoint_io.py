@@ -9,7 +9,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
-from dmlm.io.atomic import atomic_path
+from dmlm.io.atomic import atomic_path, naming
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -40,8 +40,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except RuntimeError as error:  # what torch's zip writer raises after the system's error
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
+            with naming(path):
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
             raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -13,10 +14,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
 from dmlm import __version__
+from dmlm.errors import ConfigError
 from dmlm.io.atomic import write_json, write_text
+from dmlm.io.lock import lock, unlock
 
 _PACKAGES = ("torch", "lightning", "timm", "transformers", "numpy")
 _HEADER = b"# dmlm=="
+_HELD: list[int] = []
+"""Descriptors of the locks that runs of this process hold."""
 
 
 class RunRecord(SaveConfigCallback):
@@ -30,15 +35,51 @@ class RunRecord(SaveConfigCallback):
     written: Path | None = None
     """The configuration that this run wrote; None before, and on other processes than the first."""
 
+    _held: int | None = None
+    """The lock of the run folder while ``fit`` runs; the system ends that of a killed one."""
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002
         """Write the files once per run, on the first process, before anything else happens."""
         if self.already_saved:
             return
         self.already_saved = True
         log_dir = trainer.log_dir  # a collective call: every process takes part
+        folder = Path(log_dir or trainer.default_root_dir)
+        verb = str(trainer.state.fn.value) if trainer.state.fn is not None else stage
+        if verb == "fit":
+            self._lock(folder, trainer)
         if trainer.is_global_zero:
-            verb = str(trainer.state.fn.value) if trainer.state.fn is not None else stage
-            self._write(Path(log_dir or trainer.default_root_dir), verb)
+            self._write(folder, verb)
+
+    def release(self) -> None:
+        """End the lock of the run folder; every command does so at its end."""
+        if self._held in _HELD:
+            _HELD.remove(self._held)
+            unlock(self._held)
+        self._held = None
+
+    def _lock(self, folder: Path, trainer: Trainer) -> None:
+        """Let no second ``fit`` write into the folder.
+
+        Raises:
+            ConfigError: If one does already; on all processes, so that none waits for the first.
+        """
+        refused = ""
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self._held = lock(
+                    folder,
+                    f"{folder}: another dmlm fit is writing into this folder; wait for it, or choose another one "
+                    "(--trainer.logger.version NAME, or without a logger --trainer.default_root_dir DIR)",
+                )
+            except ConfigError as error:
+                refused = str(error)
+            if self._held is not None:
+                _HELD.append(self._held)
+        refused = trainer.strategy.broadcast(refused)
+        if refused:
+            raise ConfigError(refused)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """After Ctrl+C in ``fit``, say how to resume."""
@@ -65,6 +106,16 @@ class RunRecord(SaveConfigCallback):
         self.written = folder / f"config{suffix}.yaml"
         write_text(self.written, self.parser.dump(self.config, skip_none=False) + "\n")
         write_json(folder / f"versions{suffix}.json", versions())
+
+
+def _forget() -> None:
+    """Close the locks in a forked process: data workers that outlive a killed run for a moment would keep them."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _is_ours(path: Path) -> bool:

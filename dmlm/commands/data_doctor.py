@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dmlm.commands.arguments import Arguments
+from dmlm.errors import DatasetNotFoundError
 
 _SHOWN: Final = 10
 
@@ -25,6 +26,13 @@ def run(argv: Sequence[str]) -> int:
     from dmlm.datasets.doctor import examine
 
     options = _parser().parse_args(list(argv))
+    if options.root.is_file() and ".csv" in [suffix.lower() for suffix in options.root.suffixes]:
+        msg = (
+            f"{options.root}: is a file; give the folder of a data set as it was downloaded; a manifest (CSV) is "
+            "checked, and trained on for one step, by dmlm fit with --data ManifestDataModule --data.path FILE and "
+            "--trainer.fast_dev_run 1"
+        )
+        raise DatasetNotFoundError(msg)
     found = examine(options.root.expanduser(), options.dataset, options.quick)
     print(json.dumps(found.as_dict(), indent=2) if options.json else _text(found.as_dict()))
     return 0 if found.well else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 from collections.abc import Sequence
@@ -131,19 +130,17 @@ def _images(root: Path, dataset: str, column: str, allow_skipped: bool) -> tuple
 
 def _manifest_images(path: Path, column: str) -> list[str]:
     """Return the images of a CSV, each once, in its order."""
-    if not path.is_file():
-        msg = f"{path}: no such file; give a CSV with one image a row"
-        raise DatasetNotFoundError(msg)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if column not in (rows.fieldnames or ()):
-                msg = f"{path}: no column '{column}' (found {', '.join(rows.fieldnames or ())}); see --image-column"
-                raise DatasetFormatError(msg)
-            return list(dict.fromkeys(row[column].strip() for row in rows if (row[column] or "").strip()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path}: not a UTF-8 CSV ({error}); save it as UTF-8"
-        raise DatasetFormatError(msg) from error
+    from dmlm.datasets.manifest_csv import other_separator, read_rows
+
+    rows = read_rows(path)
+    _, header = next(rows)
+    if column not in header:
+        mark = other_separator(header)
+        why = f"; its columns are separated by {mark}, save it with commas" if mark else "; see --image-column"
+        msg = f"{path}: no column '{column}' (found {', '.join(header)}){why}"
+        raise DatasetFormatError(msg)
+    place = header.index(column)
+    return list(dict.fromkeys(row[place].strip() for _, row in rows if len(row) > place and row[place].strip()))
 
 
 def _provenance(name: str) -> dict[str, Any]:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from dmlm.commands.arguments import Arguments
 from dmlm.errors import ConfigError
+from dmlm.io.lock import lock, unlock
+
+_FILES: Final = ("config.json", "model.safetensors", "tokenizer.json", "README.md", "image_encoder.onnx")
+"""All that an export may hold; what an earlier one had of it, and this one has not, is taken away."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -28,14 +36,57 @@ def run(argv: Sequence[str]) -> int:
 
     encoder = from_pretrained(str(options.ckpt))
     found = read_alignment(options.ckpt)
-    save_pretrained(encoder, options.out, source=options.ckpt.name, **({} if found is None else found._asdict()))
-    ModelCard(options.data, options.license, metrics).write(options.out, encoder)
-    if options.onnx:
-        from dmlm.models.onnx_export import export_onnx
+    with _replacing(options.out) as folder:
+        save_pretrained(encoder, folder, source=options.ckpt.name, **({} if found is None else found._asdict()))
+        ModelCard(options.data, options.license, metrics).write(folder, encoder)
+        if options.onnx:
+            from dmlm.models.onnx_export import export_onnx
 
-        export_onnx(encoder, options.out / "image_encoder.onnx")
-    print(f"{options.out}: {', '.join(sorted(file.name for file in options.out.iterdir()))}")
+            export_onnx(encoder, folder / "image_encoder.onnx")
+        written = sorted(file.name for file in folder.iterdir())
+    print(f"{options.out}: {', '.join(written)}")
     return 0
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """Yield a folder whose files replace an earlier export in ``out`` together, or not at all after an error.
+
+    They change places while ``config.json`` is away: a folder that was left half way is refused by its readers.
+    """
+    missing = [place for place in (out, *out.parents) if not place.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    held = lock(out, f"{out}: another dmlm export is writing there; wait for it, or choose another --out")
+    try:
+        for left in out.glob(".export.*.part"):  # by one that was killed
+            shutil.rmtree(left)
+        # inside, because beside it may be another disk, or forbidden
+        with tempfile.TemporaryDirectory(prefix=".export.", suffix=".part", dir=out) as name:
+            folder = Path(name)
+            with _named_as(out, folder):
+                yield folder
+            for old in ("config.json", *(file for file in _FILES if not (folder / file).exists())):
+                (out / old).unlink(missing_ok=True)
+            for new in sorted(folder.iterdir(), key=lambda file: file.name == "config.json"):
+                new.replace(out / new.name)
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # not empty, since somebody else writes there
+                place.rmdir()
+        raise
+    finally:
+        unlock(held)
+
+
+@contextmanager
+def _named_as(out: Path, folder: Path) -> Iterator[None]:
+    """Let errors name the files that were asked for."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            error.filename = str(error.filename).replace(str(folder), str(out))
+        raise
 
 
 def _parser() -> Arguments:

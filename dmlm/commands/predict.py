@@ -42,7 +42,7 @@ def run(argv: Sequence[str]) -> int:
     files = find_images(options.images, options.out)
     from dmlm.tasks.inference import load_predictor
 
-    predictor = load_predictor(str(options.ckpt), options.findings, _device(options.device))
+    predictor = load_predictor(str(options.ckpt), _once(options.findings), _device(options.device))
     unreadable = _predict(predictor, files, options)
     done = len(files) - len(unreadable)
     if not done:
@@ -107,6 +107,18 @@ def _parser() -> Arguments:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads that read files (2)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
+
+
+def _once(findings: Sequence[str] | None) -> list[str] | None:
+    """Findings in their order, each once, whatever name of it is used; the first name counts."""
+    if findings is None:
+        return None
+    from dmlm.reports.knowledge import canonical_name
+
+    first: dict[str, str] = {}
+    for name in findings:
+        first.setdefault(canonical_name(name).lower(), name)
+    return list(first.values())
 
 
 def _device(name: str) -> str:

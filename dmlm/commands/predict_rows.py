@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import Self
 
-from dmlm.io.atomic import atomic_path
+from dmlm.io.atomic import atomic_path, naming
 
 if TYPE_CHECKING:
     from dmlm.tasks.inference import LabelAnswers, LabelPredictor, MaskPredictor
@@ -54,9 +55,9 @@ class RowFile:
     def __enter__(self) -> Self:
         """Open both under temporary names."""
         self._stack = ExitStack()
-        paths = [self._stack.enter_context(atomic_path(self.out / f"predictions.{kind}")) for kind in ("csv", "json")]
-        table = self._stack.enter_context(paths[0].open("w", newline="", encoding="utf-8"))
-        self._json = self._stack.enter_context(paths[1].open("w", encoding="utf-8"))
+        # each is closed before the next one, so that an error while closing names its own file
+        table = self._stack.enter_context(self._opened("csv"))
+        self._json = self._stack.enter_context(self._opened("json"))
         self._csv = csv.DictWriter(table, COLUMNS)
         self._csv.writeheader()
         self._json.write("[")
@@ -66,9 +67,19 @@ class RowFile:
         """Add rows; numbers that do not exist are empty in CSV and null in JSON."""
         for row in rows:
             known = {key: None if isinstance(item, float) and math.isnan(item) else item for key, item in row.items()}
-            self._csv.writerow({key: f"{item:.6g}" if isinstance(item, float) else item for key, item in known.items()})
+            cells = {key: f"{item:.6g}" if isinstance(item, float) else item for key, item in known.items()}
+            with naming(self.out / "predictions.csv"):
+                self._csv.writerow(cells)
             self._json.write(("," if self._count else "") + "\n  " + json.dumps(known))
             self._count += 1
+
+    @contextmanager
+    def _opened(self, kind: str) -> Iterator[IO[str]]:
+        with (
+            atomic_path(self.out / f"predictions.{kind}") as path,
+            path.open("w", newline="" if kind == "csv" else None, encoding="utf-8") as file,
+        ):
+            yield file
 
     def discard(self) -> None:
         """Leave no files behind: nothing was predicted."""

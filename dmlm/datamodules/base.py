@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,15 @@ from typing_extensions import Self
 from dmlm._config import Configurable, build
 from dmlm.datamodules.buckets import LengthBucketSampler
 from dmlm.datamodules.samplers import EpochSampler
+from dmlm.datamodules.workers import start_worker, usable_cores
 from dmlm.datasets.base import ChestXrayDataset, collate
 from dmlm.datasets.fractions import DatasetPart, nested_fraction
 from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AlbumentationsTransform, AugmentConfig, TrainTransform, Transform
 from dmlm.errors import ConfigError
 from dmlm.io.checkpoints import read_checkpoint
+
+logger = logging.getLogger(__name__)
 
 Task = Literal["multilabel", "binary", "multiclass"]
 
@@ -59,6 +63,9 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         bucket_texts: Whether the reports of a training batch have about equally many words, so that less is computed on
             padding. Worth it where whole reports are read (``views.statement_views: 0``); the text tower groups every
             batch by length in any case.
+
+    Raises:
+        ConfigError: If an option is out of range.
     """
 
     def __init__(
@@ -81,6 +88,9 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
             if value < 1:
                 msg = f"data.{name} must be at least 1, got {value}"
                 raise ConfigError(msg)
+        if seed < 0:
+            msg = f"data.seed must be 0 or more, got {seed}"
+            raise ConfigError(msg)
         if isinstance(num_workers, int) and num_workers < 0:
             msg = f"data.num_workers must be 'auto', or 0 or more, got {num_workers}"
             raise ConfigError(msg)
@@ -180,6 +190,8 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
     def train_transform(self) -> Transform | None:
         """Return what training images go through; None without augmentation."""
         if not self.augment:
+            if self.augmentation is not None or self.albumentations is not None:
+                logger.warning("data.augment is false: data.augmentation and data.albumentations have no effect")
             return None
         if self.albumentations is not None:
             return AlbumentationsTransform(self.image_size, self.albumentations)
@@ -283,17 +295,5 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
             collate_fn=self.collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _start_worker(_: int) -> None:
-    """Keep OpenCV to one thread in a worker: the workers are the parallelism."""
-    import cv2
-
-    cv2.setNumThreads(0)

@@ -30,8 +30,8 @@ class CheXpertDataModule(TableDataModule):
         test_labels: ``groundtruth.csv``; None looks for it below ``root``.
         held_out: List of CheXpert5x200; None looks for ``chexpert_5x200.csv`` below ``root``.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
-            augmentation. The split is ``official`` (train, valid, test) unless ``chexpert_valid``, ``chexpert5x200`` or
-            ``ratios`` is named.
+            augmentation. The split is ``official`` (train, valid, test) unless ``chexpert_valid``, ``chexpert5x200``,
+            ``paper``, ``ratios`` or ``file`` is named.
     """
 
     default_split: ClassVar[str] = "official"

@@ -32,8 +32,9 @@ class EdemaSeverityDataModule(TableDataModule):
         missing_images: ``raise``, ``drop`` or ``keep``: images that are listed but not there;
             not looked for where a ``store`` is named.
         **kwargs: As of :class:`dmlm.datamodules.TableDataModule`: splits, store, structured reports, loaders,
-            augmentation. The split is ``ratios`` (by patient) unless ``joint_chestxray`` (validates on fold 1),
-            ``joint_chestxray_fold2`` to ``_fold5``, or ``expert_test`` is named.
+            augmentation. The split is ``ratios`` (by patient) unless ``paper`` (60/20/20 by patient),
+            ``joint_chestxray`` (validates on fold 1), ``joint_chestxray_fold1`` to ``_fold5``, ``expert_test`` or
+            ``file`` is named.
     """
 
     def __init__(

@@ -6,10 +6,10 @@ import os
 from typing import Any, Literal
 
 from dmlm.datamodules.base import ChestXrayDataModule, Task
-from dmlm.datamodules.report_files import open_reports
+from dmlm.datamodules.report_files import check_reports, open_reports
 from dmlm.datasets.manifest import ManifestDataset
 from dmlm.datasets.manifest_format import ManifestFormat
-from dmlm.datasets.manifest_table import Manifest, read_manifest
+from dmlm.datasets.manifest_table import LabelOrder, Manifest, read_manifest
 from dmlm.datasets.splits import SPLITS, Split
 from dmlm.datasets.store_pixels import StorePixels
 from dmlm.datasets.transforms import AugmentConfig, Transform
@@ -39,7 +39,8 @@ class ManifestDataModule(ChestXrayDataModule):
         label_columns: One column per label with 1 (present), 0 (absent), -1 (uncertain) or blank (unknown).
         label_column: One column with the names of the labels that are present, separated by ``|``; blank is unknown.
         label_names: With ``label_columns``: what to call them. With ``label_column``: which names count, in this
-            order; None means all that occur.
+            order; None means all that occur: numbers and usual grades (none, mild, moderate, severe) from the lowest
+            up, others by the alphabet.
         mask_columns: One column per mask with the path of its picture, relative to ``root``: 0 and 1, or 0 and 255, the
             same field as the image. Every row needs all of them; a black picture says that nothing is there.
         mask_names: What to call the masks; None means as their columns.
@@ -85,7 +86,7 @@ class ManifestDataModule(ChestXrayDataModule):
         unseen_column: str | None = None,
         label_columns: list[str] | None = None,
         label_column: str | None = None,
-        label_names: list[str] | None = None,
+        label_names: list[str | int] | None = None,
         mask_columns: list[str] | None = None,
         mask_names: list[str] | None = None,
         task: Task = "multilabel",
@@ -133,7 +134,7 @@ class ManifestDataModule(ChestXrayDataModule):
             unseen_column=unseen_column,
             label_columns=tuple(label_columns or ()),
             label_column=label_column,
-            label_names=tuple(label_names or ()),
+            label_names=tuple(map(str, label_names or ())),
             mask_columns=tuple(mask_columns or ()),
             mask_names=tuple(mask_names or ()),
             one_label=task == "multiclass",
@@ -163,7 +164,8 @@ class ManifestDataModule(ChestXrayDataModule):
         """The checked CSV; read on first use.
 
         Raises:
-            DatasetFormatError: If the CSV cannot be used.
+            DatasetFormatError: If the CSV cannot be used, or its file of reports does not fit it.
+            DatasetNotFoundError: If there is no such CSV or file of reports.
             ConfigError: If ``task`` is binary and there is not exactly one label.
         """
         if self._manifest is None:
@@ -172,8 +174,17 @@ class ManifestDataModule(ChestXrayDataModule):
                 found = len(manifest.label_names)
                 msg = f"{self.path}: task 'binary' needs exactly one label, found {found}; set data.label_names"
                 raise ConfigError(msg)
+            if self.reports is not None:
+                studies = (row.study_id for row in manifest.rows)
+                self._report_index = open_reports(self.reports, studies, self.path, study_of)
+                manifest = check_reports(manifest, self._report_index, self.form.on_error)
             self._manifest = manifest
         return self._manifest
+
+    @property
+    def label_order(self) -> LabelOrder:
+        """Who ordered the labels; see :class:`dmlm.datasets.manifest_table.Manifest`."""
+        return self.manifest.label_order
 
     def prepare_data(self) -> None:
         """Read the CSV and make the small copies of the images on one process per machine, before the others do."""
@@ -184,23 +195,17 @@ class ManifestDataModule(ChestXrayDataModule):
 
     def make_dataset(self, split: Split, transform: Transform | None) -> ManifestDataset:
         """Return a split, with the training transform or (None) without augmentation."""
-        store = self.form.store
+        store, manifest = self.form.store, self.manifest  # reading it opens the reports, too
         return ManifestDataset(
-            self.manifest,
+            manifest,
             split,
             self.image_size,
             transform,
             self.seed,
             self.cache_size,
             None if store is None else StorePixels(store, "manifest", self.image_size),
-            self._reports(),
+            self._report_index,
         )
-
-    def _reports(self) -> ReportIndex | None:
-        if self.reports is not None and self._report_index is None:
-            studies = (row.study_id for row in self.manifest.rows)
-            self._report_index = open_reports(self.reports, studies, str(self.path), study_of)
-        return self._report_index
 
     def auto_workers(self, cores: int) -> int:
         """Return at most one worker where images come from the cache: it feeds several GPUs by itself."""

@@ -6,17 +6,19 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from dmlm.datamodules.base import ChestXrayDataModule, Task, usable_cores
+from dmlm.datamodules.base import ChestXrayDataModule, Task
+from dmlm.datamodules.workers import usable_cores
 from dmlm.datasets.phantom import PhantomDataset, generate_phantoms
 from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AugmentConfig, Transform
+from dmlm.errors import ConfigError
 from dmlm.io.cache import cache_dir
 
 
 class PhantomDataModule(ChestXrayDataModule):
     """Synthetic radiographs with reports, labels and masks.
 
-    They are drawn once (a seventh larger than ``image_size``, so that crops keep their sharpness) and kept; the same
+    They are drawn once (a sixth larger than ``image_size``, so that crops keep their sharpness) and kept; the same
     ``num_*``, ``image_size`` and ``data_seed`` give the same studies on every machine.
 
     Args:
@@ -42,6 +44,9 @@ class PhantomDataModule(ChestXrayDataModule):
         bucket_texts: Whether the reports of a training batch have about equally many words, so that less is computed on
             padding. Worth it where whole reports are read (``views.statement_views: 0``); the text tower groups every
             batch by length in any case.
+
+    Raises:
+        ConfigError: If an option is out of range.
     """
 
     def __init__(
@@ -79,6 +84,9 @@ class PhantomDataModule(ChestXrayDataModule):
             min_epoch_steps,
             bucket_texts,
         )
+        if data_seed < 0:
+            msg = f"data.data_seed must be 0 or more, got {data_seed}"
+            raise ConfigError(msg)
         self.num_patients = {"train": num_train, "val": num_val, "test": num_test}
         self.data_seed = data_seed
         self.cache = None if cache is None else os.fspath(cache)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from dmlm.datasets.manifest import report_in, report_of
+from dmlm.datasets.manifest_table import Manifest
+from dmlm.datasets.problems import OnError, Problems
 from dmlm.errors import DatasetFormatError
 from dmlm.reports.records import ReportIndex
 
@@ -45,3 +49,42 @@ def open_reports(path: str, studies: Iterable[str], source: str, other_name: Cal
             missing[0],
         )
     return index
+
+
+def check_reports(manifest: Manifest, reports: ReportIndex, on_error: OnError) -> Manifest:
+    """Find rows of a CSV for which nothing can be read in training: no text, and neither report nor label.
+
+    Args:
+        manifest: The checked CSV.
+        reports: Structured reports of its studies.
+        on_error: ``raise`` refuses such rows, ``skip`` leaves them out.
+
+    Returns:
+        The CSV without the rows that are left out.
+
+    Raises:
+        DatasetFormatError: If there are such rows; all are named in one line.
+    """
+    problems = Problems(str(manifest.path))
+    empty: list[str] = []
+    for row in manifest.rows:
+        if row.text:
+            continue
+        found = report_in(reports, row.study_id)
+        if found is not None and found.observations:
+            continue
+        if not report_of(row, manifest.label_names).observations:
+            problems.add(f"no text, no observation in {reports.path} and no label that says anything", row.line)
+        elif found is not None:
+            empty.append(row.study_id)
+    if empty:
+        _LOG.warning(
+            "%s: the reports of %s rows of %s without text are empty (first: '%s'); these use their labels",
+            reports.path,
+            f"{len(empty):,}",
+            manifest.path,
+            empty[0],
+        )
+    problems.settle(on_error)
+    bad = problems.lines
+    return replace(manifest, rows=tuple(row for row in manifest.rows if row.line not in bad)) if bad else manifest

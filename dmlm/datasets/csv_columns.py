@@ -6,17 +6,17 @@ import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.datasets.problems import nearest
 from dmlm.errors import DatasetFormatError, some_of
-from dmlm.io.bounded import opened_table
+from dmlm.io.bounded import MAX_REPORT_BYTES, opened_table
 
 if TYPE_CHECKING:
-    pass
+    from _csv import Reader
 
 LABEL_VALUES: Final[Mapping[str, float]] = {
     "": np.nan,
@@ -26,6 +26,18 @@ LABEL_VALUES: Final[Mapping[str, float]] = {
 
 _SHORT: Final = 8
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+def csv_rows(file: IO[str], strict: bool = False) -> Reader:
+    """Return a reader of the rows of a CSV whose cells may be as long as a report may be.
+
+    Args:
+        file: The file, opened with ``newline=""``.
+        strict: Whether bad quotes are errors.
+    """
+    # Python's own limit is 131,072 characters, less than reports that dmlm reports build reads; it is one per process
+    csv.field_size_limit(MAX_REPORT_BYTES)
+    return csv.reader(file, strict=strict)
 
 
 def find_table(folders: Iterable[Path], *names: str) -> Path | None:
@@ -60,7 +72,7 @@ def read_columns(path: Path, required: Sequence[str], optional: Sequence[str] = 
             fields than the header.
     """
     with opened_table(path) as file:
-        reader = csv.reader(file)
+        reader = csv_rows(file)
         header = [name.strip() for name in next(reader, [])]
         missing = [name for name in required if name not in header]
         if missing:

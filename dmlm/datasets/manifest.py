@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ from dmlm.reports.sources import study_of
 class ManifestDataset(ChestXrayDataset):
     """One split of a checked CSV.
 
-    The structured report of a study is the one that ``reports`` holds; without it, one made from its labels; a study
-    without a known label has an empty one (``source="text"``) and its text stands for itself.
+    The structured report of a study is the one that ``reports`` holds; without it (or where that one is empty and the
+    row has no text), one made from its labels; a study without a known label has an empty one (``source="text"``) and
+    its text stands for itself.
 
     Args:
         manifest: What :func:`dmlm.datasets.read_manifest` returned.
@@ -82,7 +84,7 @@ class ManifestDataset(ChestXrayDataset):
             raise DatasetFormatError(msg)
         self._stored = pixels
         self._reports = reports
-        if reports is not None and all(self._known(row.study_id) is None for row in self._rows):
+        if reports is not None and all(report_in(reports, row.study_id) is None for row in self._rows):
             msg = (
                 f"{manifest.path}: no study of '{split}' (first: '{self._rows[0].study_id}') has a structured report; "
                 "name the file that dmlm reports build made of this CSV, and the column of studies in data.study_column"
@@ -123,16 +125,13 @@ class ManifestDataset(ChestXrayDataset):
         image = self._pixels(row)
         return RawSample(
             image=image,
-            report=self._known(row.study_id) or _report(row.study_id, self.label_names, row.labels),
+            report=report_of(row, self.label_names, self._reports),
             text=row.text,
             labels=np.array(row.labels, dtype=np.float32),
             study_id=row.study_id,
             patient_id=row.patient_id,
             masks=self._masks(row, image.shape) if row.masks else None,
         )
-
-    def _known(self, study: str) -> StructuredReport | None:
-        return None if self._reports is None else self._reports.get(study) or self._reports.get(study_of(study))
 
     def _masks(self, row: ManifestRow, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         where = f"{self.source}: line {row.line}"
@@ -159,7 +158,22 @@ class ManifestDataset(ChestXrayDataset):
             raise ImageReadError(msg) from error
 
 
-def _report(study_id: str, names: tuple[str, ...], labels: tuple[float, ...]) -> StructuredReport:
-    if all(math.isnan(value) for value in labels):
-        return StructuredReport(study_id, (), source="text")
-    return from_labels(study_id, dict(zip(names, labels, strict=True)))
+def report_in(reports: ReportSource | None, study: str) -> StructuredReport | None:
+    """Return the report that a file of reports has of a study, under its own name or the file's; None without one."""
+    return None if reports is None else reports.get(study) or reports.get(study_of(study))
+
+
+def report_of(row: ManifestRow, names: Sequence[str], reports: ReportSource | None = None) -> StructuredReport:
+    """Return the structured report of a row: the one in ``reports``, else one made from its labels.
+
+    Args:
+        row: The row.
+        names: Names of its labels.
+        reports: Structured reports made beforehand.
+    """
+    found = report_in(reports, row.study_id)
+    if found is not None and (found.observations or row.text):  # nothing was read from nothing: the labels say more
+        return found
+    if all(math.isnan(value) for value in row.labels):
+        return StructuredReport(row.study_id, (), source="text")
+    return from_labels(row.study_id, dict(zip(names, row.labels, strict=True)))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from dmlm.datasets.problems import OnError
 from dmlm.errors import ConfigError
+
+NUMBER: Final = re.compile(r"[+-]?[0-9]+([.][0-9]*)?")
+"""A label that is a number, such as a grade."""
+
+
+def spelling(name: str) -> str:
+    """Return what all spellings of a label share, whatever their case and underscores; ``1`` and ``1.0`` are one."""
+    plain = " ".join(name.replace("_", " ").split()).casefold()
+    return str(float(plain)) if NUMBER.fullmatch(plain) else plain
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,12 @@ class ManifestFormat:
             if len(set(names)) != len(names):
                 msg = f"{option} names something twice: {', '.join(names)}"
                 raise ConfigError(msg)
+        named = self.label_names or self.label_columns
+        alike = [name for name in named if [spelling(other) for other in named].count(spelling(name)) > 1]
+        if alike:
+            option = "label_names" if self.label_names else "label_columns"
+            msg = f"{option} spells one label in several ways: {', '.join(alike)}; name each label once"
+            raise ConfigError(msg)
 
     @property
     def has_labels(self) -> bool:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from dmlm.datasets.image_files import find_unreadable
+from dmlm.datasets.manifest_csv import other_separator, read_rows
 from dmlm.datasets.manifest_format import ManifestFormat
-from dmlm.datasets.manifest_labels import read_labels
+from dmlm.datasets.manifest_labels import ascending, read_labels
 from dmlm.datasets.problems import Problems, nearest
 from dmlm.datasets.splits import SPLITS, Split, check_leaks, draw_splits, read_splits, splits_hash, write_splits
 from dmlm.datasets.store_pixels import StorePixels
-from dmlm.errors import DatasetFormatError, DatasetNotFoundError, some_of
+from dmlm.errors import DatasetFormatError, some_of
 from dmlm.io.cache import cache_dir
+
+LabelOrder = Literal["given", "read", "alphabet"]
 
 _LOG = logging.getLogger(__name__)
 _SPLIT_NAMES: Final[dict[str, Split]] = {
@@ -60,6 +62,8 @@ class Manifest:
         rows: Usable rows, in the order of the file.
         mask_names: Names of the masks, in the order of each row's ``masks``.
         marks_unseen: Whether the file says which studies show what training never does.
+        label_order: Who ordered the labels: ``given`` (options), ``read`` (numbers or usual grades in the file, from
+            the lowest up), or ``alphabet``, which is no order of grades.
     """
 
     path: Path
@@ -67,6 +71,7 @@ class Manifest:
     rows: tuple[ManifestRow, ...]
     mask_names: tuple[str, ...] = ()
     marks_unseen: bool = False
+    label_order: LabelOrder = "given"
 
     def split(self, name: Split) -> list[ManifestRow]:
         """Return the rows of one split, in the order of the file."""
@@ -83,7 +88,7 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
     """
     form = ManifestFormat() if form is None else form
     path = Path(path)
-    records = _records(path)
+    records = read_rows(path)
     _, header = next(records)
     columns = _columns(path, header, form)
     problems = Problems(str(path))
@@ -121,50 +126,18 @@ def read_manifest(path: str | os.PathLike[str], form: ManifestFormat | None = No
     if not form.allow_leaks:  # one file under two patients; without a column of patients every row has its own
         check_leaks(str(path), ((row.image, row.split, row.line) for row in rows), "image")
     mask_names = tuple(form.mask_names or form.mask_columns)
-    return Manifest(path, names, tuple(rows), mask_names, marks_unseen=columns["unseen_column"] is not None)
-
-
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield ``(line, values)`` of the header (stripped names) and of every row; blank lines are passed over."""
-    if not path.is_file():
-        msg = f"{path}: no such file; expected a CSV with one image a row"
-        raise DatasetNotFoundError(msg)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            yield 1, _header(path, next(reader, []))
-            line = reader.line_num + 1  # a quoted report may span lines: what counts is where its row begins
-            for values in reader:
-                if values:
-                    yield line, values
-                line = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        msg = f"{path}: not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
-        raise DatasetFormatError(msg) from error
-    except csv.Error as error:
-        msg = (
-            f"{path}: line {reader.line_num} is not CSV ({error}); quote texts that contain commas, quotes or line ends"
-        )
-        raise DatasetFormatError(msg) from error
-
-
-def _header(path: Path, values: list[str]) -> list[str]:
-    names = [name.strip() for name in values]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if not any(names):
-        msg = f"{path}: the first line is empty; expected the names of the columns"
-        raise DatasetFormatError(msg)
-    if twice:
-        msg = f"{path}: the header names the column '{twice[0]}' more than once; rename one of them"
-        raise DatasetFormatError(msg)
-    return names
+    order: LabelOrder = "given"
+    if form.label_column and not form.label_names:
+        order = "read" if ascending(names) else "alphabet"
+    return Manifest(path, names, tuple(rows), mask_names, columns["unseen_column"] is not None, order)
 
 
 def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, str | None]:
     """Return the name of each special column, None where it may be absent and is."""
     default = ManifestFormat()
     columns: dict[str, str | None] = {}
-    required = [("label_columns", name) for name in form.all_label_columns] + [("where", name) for name in form.where]
+    labels = "label_column" if form.label_column else "label_columns"
+    required = [(labels, name) for name in form.all_label_columns] + [("where", name) for name in form.where]
     required += [("mask_columns", name) for name in form.mask_columns]
     for option in ("image_column", "text_column", "split_column", "patient_column", "study_column", "unseen_column"):
         name = getattr(form, option)
@@ -174,9 +147,12 @@ def _columns(path: Path, header: list[str], form: ManifestFormat) -> dict[str, s
             required.append((option, name))
     missing = [(option, name) for option, name in required if name not in header]
     if missing:
-        option, name = missing[0]
-        all_missing = ", ".join(f"'{column}'" for _, column in missing)
-        msg = f"{path}: no column {all_missing} (option {option}){nearest(name, header)} It has {some_of(header)}"
+        found = some_of(header)
+        if separator := other_separator(header):
+            msg = f"{path}: the columns are separated by {separator} ({found}); save the file with commas between them"
+            raise DatasetFormatError(msg)
+        faults = "; ".join(f"no column '{name}' (option {option}){nearest(name, header)}" for option, name in missing)
+        msg = f"{path}: {faults}{'' if faults.endswith('?') else '.'} It has {found}"
         raise DatasetFormatError(msg)
     likely = [name for name in header if re.sub(r"[\W_]", "", name).lower() in _PATIENTS]
     if columns["patient_column"] is None and form.patient_column is not None and likely:

@@ -44,9 +44,9 @@ class FolderPixels:
 class TableDataset(ChestXrayDataset):
     """Rows of a data set's table.
 
-    The structured report of a study is the one that ``reports`` holds; without it, one made from the row's known
-    labels and boxes (which say side and zone); a study with neither has an empty one (``source="text"``) and its text
-    stands for itself.
+    The structured report of a study is the one that ``reports`` holds; without it (or where that one is empty and the
+    study has no text), one made from the row's known labels and boxes (which say side and zone); a study with neither
+    has an empty one (``source="text"``) and its text stands for itself.
 
     Args:
         table: The rows, all of them samples.
@@ -138,7 +138,9 @@ class TableDataset(ChestXrayDataset):
     def _report(self, index: int) -> StructuredReport:
         study = str(self.table.study_ids[index])
         found = None if self.reports is None else self.reports.get(study)
-        if found is not None:
+        text = self.table.text
+        # an empty report of a study without text says less than its labels
+        if found is not None and (found.observations or (text is not None and text(index).strip())):
             return found
         labels = self.table.labels[index]
         if np.isnan(labels).all():

@@ -124,7 +124,7 @@ def uncertainty_metrics(
     Args:
         uncertainty: ``(N,)``.
         wrong: 1 where the decision was wrong, else 0, ``(N,)``.
-        prefix: First part of the keys, e.g. ``zero_shot/uncertainty/embedding``.
+        prefix: First part of the keys, e.g. ``classify/uncertainty/entropy``.
         errors: Graded errors for the rank correlation, ``(N,)``; without them ``wrong`` is used.
     """
     marks = np.asarray(wrong, dtype=np.float64)

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What only writing can meet; the system says it without a name."""
+
+
+@contextlib.contextmanager
+def naming(target: str | os.PathLike[str]) -> Iterator[None]:
+    """Let the error of a full disk, which names no file, name the one that is written in this block.
+
+    Args:
+        target: Path of that file.
+
+    Raises:
+        OSError: That of the block, with the name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = os.fspath(target)
+        raise
 
 
 @contextlib.contextmanager
@@ -26,7 +48,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(target):
+            yield temporary
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files private; results are meant to be shared

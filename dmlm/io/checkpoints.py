@@ -57,6 +57,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     import torch
 
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(about_folder(path))
     if not path.is_file():
         msg = f"checkpoint not found: {path}{_others_nearby(path)}"
         raise CheckpointError(msg)
@@ -78,6 +80,35 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(msg)
     check_format(checkpoint, path)
     return checkpoint
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether a folder is a checkpoint that sharded training wrote as many files."""
+    # torch's distributed checkpoints (Lightning adds meta.pt), and DeepSpeed's
+    return any((path / name).is_file() for name in (".metadata", "meta.pt", "latest")) or (path / "checkpoint").is_dir()
+
+
+def about_folder(path: Path) -> str:
+    """Say what a folder is that was named in the place of a checkpoint, and what to name instead.
+
+    Args:
+        path: The folder.
+    """
+    if (path / "config.json").is_file() and (path / "model.safetensors").is_file():
+        return (
+            f"{path} is an exported encoder, not a checkpoint: name the .ckpt of a run; to train or test a task with "
+            f"this encoder use --model.encoder dmlm.models.from_pretrained --model.encoder.path {path}"
+        )
+    if is_sharded(path):
+        return (
+            f"{path} is a checkpoint of sharded training in many files, which only that training reads; name one of "
+            "a single file (strategy option save_distributed_checkpoint: false)"
+        )
+    for folder in (path / "checkpoints", path):
+        names = sorted((file.name for file in folder.glob("*.ckpt")), key=lambda name: (name != "best.ckpt", name))
+        if names:
+            return f"{path} is a folder, not a checkpoint; name the file: {folder / names[0]}"
+    return f"{path} is a folder, not a checkpoint, and holds none; name the .ckpt file of a run"
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -36,3 +36,17 @@ def lock(place: Path, busy: str) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+def unlock(handle: int | None) -> None:
+    """End a lock, also where a child of this process still has a copy of its descriptor.
+
+    Args:
+        handle: What :func:`lock` returned.
+    """
+    if handle is None:
+        return
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)

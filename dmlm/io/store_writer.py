@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dmlm import __version__
 from dmlm.errors import ConfigError, DatasetFormatError
-from dmlm.io.atomic import atomic_path, write_json
+from dmlm.io.atomic import atomic_path, naming, write_json
 from dmlm.io.lock import lock
 from dmlm.io.store_check import check_shards, file_digest
 from dmlm.io.store_format import (
@@ -114,7 +114,8 @@ class StoreWriter:
         self._sync(self._pixels)
         if self._index is None:
             self._index = (self.folder / INDEX).open("ab")
-        self._index.write(b"".join(map(index_line, entries)))
+        with naming(self._index.name):
+            self._index.write(b"".join(map(index_line, entries)))
         self._sync(self._index)
         self.entries += entries
 
@@ -256,7 +257,8 @@ class StoreWriter:
             self._pixels, self._shard, self._filled = None, self._shard + 1, 0
         if self._pixels is None:
             self._pixels = (self.folder / shard_name(self._shard)).open("ab")
-        self._pixels.write(data)
+        with naming(self._pixels.name):
+            self._pixels.write(data)
         entry = Entry(image, self._shard, self._filled, *row.shape, zlib.crc32(data), "")  # type: ignore[misc, call-arg, arg-type]
         self._filled += len(data)
         return entry
@@ -264,5 +266,6 @@ class StoreWriter:
     @staticmethod
     def _sync(file: BinaryIO | None) -> None:
         if file is not None:
-            file.flush()
-            os.fsync(file.fileno())
+            with naming(file.name):
+                file.flush()
+                os.fsync(file.fileno())

@@ -75,7 +75,7 @@ class ImageMasker(Configurable, ABC):
 
 
 class NoMask(ImageMasker):
-    """Hide nothing (row "No Masking" of Table 7): only alignment trains the image side."""
+    """Hide nothing (row "No Masking" of Table 7): no patches are predicted; predicted words still read the image."""
 
     def __call__(self, context: MaskContext, generator: Source) -> Tensor:  # noqa: ARG002 - same contract
         """Return an empty mask; see :meth:`ImageMasker.__call__`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -26,7 +27,7 @@ class TextMasker(Configurable):
             0 protects a section (unless nothing else is left to hide).
 
     Raises:
-        ConfigError: If the ratio is out of range or a section is unknown.
+        ConfigError: If the ratio or a weight is out of range, or a section is unknown.
     """
 
     def __init__(self, ratio: float = 0.3, section_weight: Mapping[str, float] | None = None) -> None:
@@ -37,6 +38,10 @@ class TextMasker(Configurable):
         if unknown:
             msg = f"section_weight names unknown section '{min(unknown)}'; sections are {', '.join(SECTIONS)}"
             raise ConfigError(msg)
+        for name, weight in (section_weight or {}).items():
+            if not 0 <= weight < math.inf:
+                msg = f"section_weight of '{name}' must be finite and 0 or more, got {weight}"
+                raise ConfigError(msg)
         self.ratio = ratio
         self.weights = torch.tensor([float((section_weight or {}).get(name, 1.0)) for name in SECTIONS])
 

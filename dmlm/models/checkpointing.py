@@ -5,35 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
 
 from dmlm.errors import ConfigError
+from dmlm.models.products import keep_products
 
 _Named = Literal["auto", "selective"]
 Checkpointing = bool | _Named
 """False: a layer keeps everything. True: its input only; the rest is computed again, a forward pass more.
 ``"selective"``: the results of its matrix products and attention; norms, activations, dropout and attention with
-dropout are computed again, which costs little. ``"auto"``: selective where layers are at least 384 wide and torch
-compiles nothing, else everything. Gradients are the same."""
+dropout are computed again, which costs little. ``"auto"``: selective where it is worth it, else everything: in training
+for layers at least 384 wide, all of whose weights train, that get many elements and are not compiled. Gradients
+are the same, and what hooks on the parts of a layer see is computed twice."""
 
-_WIDE = 384
-"""From here on the memory is worth it: what selective checkpointing does in Python per operation stays the same, while
-the operations of narrower layers are themselves that quick."""
-
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
-_ATTENTION = (
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention",
-)
+_WIDE, _MANY = 384, 2**18
+"""What selective checkpointing does in Python costs the same for every operation, so that operations must take their
+time: layers of this width, whose inputs have this many values (683 tokens of 384)."""
 
 
 def check_checkpointing(value: object) -> None:
@@ -58,13 +49,6 @@ def check_compiled(kind: Checkpointing) -> None:
         raise ConfigError(msg)
 
 
-def resolve(kind: Checkpointing, width: int) -> bool | Literal["selective"]:
-    """Return what ``"auto"`` means for layers of this width; everything else is returned as it is."""
-    if kind != "auto":
-        return kind
-    return "selective" if width >= _WIDE and not torch.compiler.is_compiling() else False
-
-
 @contextmanager
 def computed_again() -> Iterator[None]:
     """Let layers keep everything instead of their products, inside of what is itself computed again.
@@ -79,20 +63,22 @@ def computed_again() -> Iterator[None]:
         _surroundings.computed_again = before
 
 
-def run(function: Callable[..., Any], kind: Checkpointing, width: int, *arguments: Any) -> Any:  # noqa: ANN401
-    """Call ``function(*arguments)``, and keep for its backward pass what ``kind`` says.
+def run(function: Callable[..., Any], kind: Checkpointing, layer: nn.Module, features: Tensor, *others: Any) -> Any:  # noqa: ANN401
+    """Call ``function(features, *others)``, and keep for its backward pass what ``kind`` says.
 
     Args:
         function: A layer, or what computes as one does.
         kind: What it keeps where gradients are taken.
-        width: Its width.
-        arguments: Its inputs.
+        layer: The module whose weights it uses.
+        features: ``(..., F)``.
+        others: Further inputs.
     """
-    kind = resolve(kind, width)
+    if kind == "auto":
+        kind = "selective" if _is_worth_it(layer, features) else False
     if not (kind and torch.is_grad_enabled()) or (kind == "selective" and _surroundings.computed_again):
-        return function(*arguments)
-    options: dict[str, Any] = {"context_fn": _keep_products} if kind == "selective" else {}
-    return checkpoint(function, *arguments, use_reentrant=False, **options)
+        return function(features, *others)
+    options: dict[str, Any] = {"context_fn": keep_products} if kind == "selective" else {}
+    return checkpoint(function, features, *others, use_reentrant=False, **options)
 
 
 def run_blocks(blocks: Iterable[nn.Module], tokens: Tensor, checkpointing: Checkpointing, *others: Tensor) -> Tensor:
@@ -105,8 +91,19 @@ def run_blocks(blocks: Iterable[nn.Module], tokens: Tensor, checkpointing: Check
         others: Further inputs, the same for every block.
     """
     for block in blocks:
-        tokens = run(block, checkpointing, tokens.shape[-1], tokens, *others)
+        tokens = run(block, checkpointing, block, tokens, *others)
     return tokens
+
+
+def _is_worth_it(layer: nn.Module, features: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False  # compilers decide by themselves, and torch.func refuses saved-tensor hooks
+    if not layer.training or features.shape[-1] < _WIDE or features.numel() < _MANY:
+        return False
+    if getattr(layer, "_compiled_call_impl", None) is not None:
+        return False
+    # autograd keeps less of frozen weights than their products take
+    return all(parameter.requires_grad for parameter in layer.parameters())
 
 
 class _Surroundings(threading.local):
@@ -114,64 +111,3 @@ class _Surroundings(threading.local):
 
 
 _surroundings = _Surroundings()
-
-
-# torch's own selective checkpointing counts every operation and gives up where the second use of a layer under autocast
-# finds weights in half precision that the first one left, but its recomputation does not. This one looks at products.
-
-
-class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Put the results of products aside, or give them in the same order instead of computing them again."""
-
-    def __init__(self, kept: list[Any], *, again: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.kept = kept
-        self.again = again
-        self.place = 0
-
-    def __enter__(self) -> _Products:
-        self.place = 0  # a graph that is retained may be run backwards again
-        return super().__enter__()  # type: ignore[no-untyped-call,no-any-return]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        product = _is_kept(func, args, kwargs or {})
-        if product and self.again:
-            self.place += 1
-            return _detached(self.kept[self.place - 1])  # as it is, it would hold on to this graph
-        result = func(*args, **(kwargs or {}))
-        if product:
-            self.kept.append(_detached(result))
-        return result
-
-
-def _detached(result: Any) -> Any:  # noqa: ANN401 - a tensor, or what attention returns
-    return tree_map_only(Tensor, Tensor.detach, result)
-
-
-def _keep_products() -> tuple[TorchDispatchMode, TorchDispatchMode]:
-    kept: list[Any] = []
-    return _Products(kept, again=False), _Products(kept, again=True)
-
-
-def _is_kept(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401 - an operation of torch
-    """Whether the result of an operation is put aside.
-
-    Attention that drops weights is computed again: left out, it would draw no random numbers, and the dropout after it
-    would then hide other elements than in the forward pass.
-    """
-    if func not in _operations():
-        return False
-    place = _operations()[func]
-    return place is None or not kwargs.get("dropout_p", args[place] if len(args) > place else 0.0)
-
-
-@lru_cache(maxsize=1)
-def _operations() -> dict[Any, int | None]:
-    """Operations whose results may be put aside, and which of their arguments is a rate of dropout."""
-    found: dict[Any, int | None] = {}
-    for name in (*_PRODUCTS, *_ATTENTION):
-        if hasattr(torch.ops.aten, name):
-            func = getattr(torch.ops.aten, name).default
-            names = [argument.name for argument in func._schema.arguments]
-            found[func] = names.index("dropout_p") if "dropout_p" in names else None
-    return found

@@ -102,10 +102,10 @@ class ClassifierHead(nn.Module):
         in_dim: Width of the features.
         num_classes: Labels, classes or grades ``C``.
         task: ``multilabel`` (also for one binary label), ``multiclass`` or ``ordinal``.
-        dropout: Share of features that are dropped while training.
+        dropout: Share of features that are dropped while training, at least 0 and below 1.
 
     Raises:
-        ConfigError: If ``num_classes`` does not fit the task.
+        ConfigError: If ``num_classes`` does not fit the task, or ``dropout`` is out of range.
     """
 
     def __init__(self, in_dim: int, num_classes: int, task: HeadTask = "multilabel", dropout: float = 0.0) -> None:
@@ -113,6 +113,9 @@ class ClassifierHead(nn.Module):
         least = 1 if task == "multilabel" else 2
         if num_classes < least:
             msg = f"num_classes must be at least {least} for task {task}, got {num_classes}"
+            raise ConfigError(msg)
+        if not 0 <= dropout < 1:
+            msg = f"dropout must be at least 0 and below 1, got {dropout}"
             raise ConfigError(msg)
         self.num_classes, self.task = num_classes, task
         self.norm, self.dropout = nn.LayerNorm(in_dim), nn.Dropout(dropout)

@@ -96,8 +96,8 @@ class GaussianHead(nn.Module):
         Returns:
             Gaussian of float32 ``(B, L, D)``, or ``(B, Q, D)``.
         """
-        kind, width = self.gradient_checkpointing, features.shape[-1]
-        return run(self._distributions, kind, width, features, valid, index)  # type: ignore[no-any-return]
+        kind = self.gradient_checkpointing
+        return run(self._distributions, kind, self, features, valid, index)  # type: ignore[no-any-return]
 
     def _distributions(self, features: Tensor, valid: Tensor | None, index: Tensor | None) -> Gaussian:
         mean, logvar = self._before_norm(features, valid, index)

@@ -100,9 +100,9 @@ class TimmImageEncoder(ImageEncoder):
             neither.
         gradient_checkpointing: True keeps only the input of each ViT block for the backward pass and computes the rest
             again: the same gradients for a fraction of the memory and about a quarter more time; ``"selective"`` keeps
-            the matrix products, too: a third less memory at nearly the same speed; ``"auto"`` is selective for blocks
-            at least 384 wide that are not compiled; False keeps everything. ViTs only: batch normalisation would count
-            every batch twice.
+            the matrix products, too: a third less memory at nearly the same speed; ``"auto"`` is selective where that
+            is worth it (:data:`dmlm.models.checkpointing.Checkpointing`); False keeps everything. ViTs only: batch
+            normalisation would count every batch twice.
 
     Raises:
         PretrainedWeightsError: If weights were asked for and could not be had.

@@ -28,14 +28,14 @@ class CrossModalPredictor(Configurable, nn.Module):
     Args:
         embed_dim: Width ``D`` of the encoder's distributions.
         width: Inner width; divisible by ``4`` and by ``num_heads``.
-        depth: Blocks per direction.
+        depth: Blocks per direction, at least 1.
         num_heads: Attention heads.
         context: Feed the ``"mean"`` of visible elements, or one reparameterised ``"sample"`` while training.
         share_directions: One stack of blocks for both directions.
         logvar_init: Predicted log-variance at the start.
         logvar_range: Bounds of the predicted log-variance.
         gradient_checkpointing: True computes the inside of each block again in the backward pass instead of keeping it;
-            ``"selective"`` keeps the matrix products; ``"auto"`` is that from a width of 384 on; False keeps all.
+            ``"selective"`` keeps the matrix products; ``"auto"`` does so where that is worth it; False keeps all.
 
     Raises:
         ConfigError: If the numbers do not fit each other.
@@ -56,6 +56,9 @@ class CrossModalPredictor(Configurable, nn.Module):
         super().__init__()
         if width < 1 or num_heads < 1 or width % 4 or width % num_heads:
             msg = f"width must be divisible by 4 and by num_heads ({num_heads}), got {width}"
+            raise ConfigError(msg)
+        if depth < 1:
+            msg = f"predictor.depth must be at least 1, got {depth}"
             raise ConfigError(msg)
         if context not in ("mean", "sample"):
             msg = f"context must be mean or sample, got '{context}'"

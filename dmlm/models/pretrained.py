@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from dmlm._config import build
 from dmlm.errors import CheckpointError
 from dmlm.io.atomic import atomic_path, write_json, write_text
-from dmlm.io.checkpoints import check_format, format_stamp, read_checkpoint
+from dmlm.io.checkpoints import about_folder, check_format, format_stamp, read_checkpoint
 from dmlm.models.encoder import ProbabilisticEncoder
 
 
@@ -31,13 +32,13 @@ def save_pretrained(encoder: ProbabilisticEncoder, folder: str | os.PathLike[str
 
     Returns:
         The folder.
-    """
-    from safetensors.torch import save_file
 
+    Raises:
+        OSError: If the disk is full or forbids it; files of these names that were there stay as they are.
+    """
     folder = Path(folder)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as path:
-        save_file(state, path, metadata={"format": "pt"})
+    _save_weights(state, folder / "model.safetensors")
     tokenizer = state.get("text._extra_state")
     if tokenizer is not None and tokenizer.numel():
         write_text(folder / "tokenizer.json", json.loads(tokenizer.numpy().tobytes())["tokenizer"])
@@ -89,6 +90,22 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], source: 
             raise CheckpointError(msg)
 
 
+def _save_weights(state: dict[str, Tensor], target: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(target) as path:
+        try:
+            save_file(state, path, metadata={"format": "pt"})
+        except SafetensorError as error:  # no OSError, also where the system refused
+            refused = re.search(r"os error (\d+)", str(error))
+            if refused is None:
+                msg = f"{target}: cannot be written ({_first_line(error)}); choose another place"
+                raise CheckpointError(msg) from error
+            number = int(refused[1])
+            raise OSError(number, os.strerror(number), str(target)) from error
+
+
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     checkpoint = read_checkpoint(path)
     config = checkpoint.get("hyper_parameters", {}).get("encoder")
@@ -107,6 +124,8 @@ def _read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not (folder / "config.json").exists() and [*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")]:
+        raise CheckpointError(about_folder(folder))
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             msg = f"{folder}: {name} is missing; an encoder folder has config.json and model.safetensors"

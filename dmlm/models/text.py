@@ -68,8 +68,8 @@ class HFTextEncoder(TextEncoder):
         pretrained: Load weights and tokenizer of ``model_name``. Recorded as False: a checkpoint brings its weights.
         hf_config: Architecture when not pre-trained, e.g. ``{"model_type": "bert", "hidden_size": 96, ...}``; with
             ``pretrained`` what replaces entries of the model's own, e.g. ``{"hidden_dropout_prob": 0.0}``.
-        tokenizer: ``"auto"`` (the model's own), ``"library"`` (the vocabulary that ships with dmlm), or the path of a
-            ``tokenizer.json``.
+        tokenizer: ``"auto"`` (the model's own, the only one with ``pretrained``), ``"library"`` (the vocabulary that
+            ships with dmlm), or the path of a ``tokenizer.json``.
         max_length: Most tokens of a text.
         length_groups: Most groups of similar length that a batch is encoded in.
         layout: ``"joint"``: a text is one sequence; ``"sections"``: each of its sections is one, see
@@ -78,9 +78,8 @@ class HFTextEncoder(TextEncoder):
             sentence encoders were trained for and which learns sooner from scratch.
         gradient_checkpointing: True keeps only the input of each layer for the backward pass and computes the rest
             again: the same gradients for a fraction of the memory and about a quarter more time; ``"selective"`` keeps
-            the matrix products, too: a third less memory at nearly the same speed; ``"auto"`` is selective for layers
-            at least 384 wide that are not compiled and of a model that transformers can do it for; False keeps
-            everything.
+            the matrix products, too: a third less memory at nearly the same speed; ``"auto"`` is selective where that
+            is worth it (:data:`dmlm.models.checkpointing.Checkpointing`); False keeps everything.
         freeze_layers: Layers of a BERT, from the first one on, that are not trained; with any, the embeddings are not
             either.
 
@@ -120,6 +119,9 @@ class HFTextEncoder(TextEncoder):
         self._special: dict[str, int] = {}
         self._rows: dict[Any, Row] = {}  # texts that were tokenised before
         if pretrained:
+            if tokenizer != "auto":
+                msg = f"tokenizer '{tokenizer}' does not go with pretrained=true, which brings its own; take auto"
+                raise ConfigError(msg)
             self.model, loaded = from_pretrained(model_name, dict(hf_config or {}))
             self._set_tokenizer(*loaded)
         else:
@@ -146,6 +148,7 @@ class HFTextEncoder(TextEncoder):
         hf_config = {
             key: value for key, value in hf_config.items() if not key.startswith("_") and key != "transformers_version"
         }
+        hf_config.pop("use_cache", None)  # no part of the architecture
         hf_config |= {"model_type": self.model.config.model_type, "vocab_size": self.vocab_size}
         resolved = {"pretrained": False, "hf_config": hf_config, "tokenizer": "auto"}
         return {**config, "init_args": {**config["init_args"], **resolved}}

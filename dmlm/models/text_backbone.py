@@ -9,9 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from dmlm.errors import ConfigError, PretrainedWeightsError
-from dmlm.models.checkpointing import Checkpointing, resolve, run
+from dmlm.models.checkpointing import Checkpointing, run
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -84,29 +85,32 @@ def from_pretrained(name: str, changes: dict[str, Any]) -> tuple[Any, tuple[Toke
 def checkpoint_layers(model: Any, kind: Checkpointing) -> None:  # noqa: ANN401
     """Let a model compute the inside of its layers, or a part of it, again in the backward pass instead of keeping it.
 
+    Done here and not by the model's own method, which also has the embeddings ask for gradients: layers that are frozen
+    would be run backwards.
+
     Raises:
         ConfigError: If the model cannot do that, and ``kind`` does not leave it open.
     """
-    width = int(model.config.hidden_size)
-    if not resolve(kind, width):
+    layers = [module for module in model.modules() if hasattr(module, "gradient_checkpointing")]
+    if not kind:
         return
-    # transformers 5 has a new name for it and deprecates the old one
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    try:
-        enable({"use_reentrant": False})
-    except ValueError as error:
+    if not (layers and model.supports_gradient_checkpointing):
         if kind == "auto":
             return
         msg = f"gradient_checkpointing: {type(model).__name__} has none in transformers; leave it off"
-        raise ConfigError(msg) from error
-    model.config.use_cache = False  # nothing is generated here; transformers would warn that it cannot do both
-    for module in model.modules():
-        if hasattr(module, "_gradient_checkpointing_func"):
-            module._gradient_checkpointing_func = partial(_run, kind, width)
+        raise ConfigError(msg)
+    for layer in layers:
+        layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, partial(_run, kind)
+    if getattr(model.config, "use_cache", None):
+        model.config.use_cache = False  # nothing is generated here; transformers would warn that it cannot do both
 
 
-def _run(kind: Checkpointing, width: int, layer: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
-    return run(layer, kind, width, *arguments)
+def _run(kind: Checkpointing, function: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401
+    """Run a layer as transformers hands it over: a method of it, with some of its arguments bound."""
+    inner = function.func if isinstance(function, partial) else function
+    bound = (*(function.args if isinstance(function, partial) else ()), getattr(inner, "__self__", None), inner)
+    layer = next((one for one in bound if isinstance(one, nn.Module)), nn.Module())
+    return run(function, kind, layer, *arguments)
 
 
 def _without_pooler(model_type: str | None) -> dict[str, Any]:

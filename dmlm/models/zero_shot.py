@@ -115,11 +115,12 @@ def zero_shot_scores(
 
 
 def sampled_probability_std(
-    image: Gaussian, prompts: Prompts, samples: int, scale: float, seeds: Sequence[int]
+    image: Gaussian, prompts: Prompts, samples: int, scale: float, seeds: Sequence[int], kind: Distance = "w2"
 ) -> Tensor:
     """Standard deviation of the probability over samples of the image's distribution, ``(B, C)``.
 
-    Each sample is a point; its distance to a prompt is that of the means.
+    The probability is that of pairs of prompts. Each sample is a point; its distance to a prompt is that of the means,
+    for which ``w2`` and ``csd`` are the same.
 
     Args:
         image: ``(B, D)``.
@@ -127,6 +128,7 @@ def sampled_probability_std(
         samples: Number of samples.
         scale: Scale of log-odds.
         seeds: One per image, such as its index: the result of an image must not depend on its batch.
+        kind: Distance.
     """
     own = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     draws = []
@@ -137,7 +139,7 @@ def sampled_probability_std(
             torch.full_like(image.logvar.float(), -torch.inf),
         )
         flat = Prompts(*(Gaussian(side.mean, torch.full_like(side.logvar, -torch.inf)) for side in prompts))
-        draws.append(torch.sigmoid(zero_shot_scores(point, flat, "w2", "pair", scale)))
+        draws.append(torch.sigmoid(zero_shot_scores(point, flat, kind, "pair", scale)))
     return torch.stack(draws).std(0, unbiased=False)
 
 

@@ -41,8 +41,8 @@ class ObjectiveConfig:
         scale_max: Largest alignment scale.
         vib_weight: Weight of KL(global element || N(0, I)), which guards the variances; without alignment it acts on
             variances only, as nothing would hold the means away from 0.
-        token_anchor: Weight of the masked tokens' cross-entropy.
-        pixel_anchor: Weight of the masked patches' pixel error.
+        token_anchor: Weight of the masked tokens' cross-entropy; 0 with ``masked_weight`` 0.
+        pixel_anchor: Weight of the masked patches' pixel error; 0 with ``masked_weight`` 0.
 
     Raises:
         ConfigError: If a value is out of range or a combination cannot learn.
@@ -82,6 +82,12 @@ class ObjectiveConfig:
             if not 0 <= getattr(self, name) < math.inf:
                 msg = f"{name} is a weight and must be finite and at least 0, got {getattr(self, name)}"
                 raise ConfigError(msg)
+        if self.masked_weight == 0 and (self.token_anchor or self.pixel_anchor):
+            msg = (
+                "token_anchor and pixel_anchor belong to masked prediction and must be 0 with masked_weight 0, "
+                f"got {self.token_anchor} and {self.pixel_anchor}"
+            )
+            raise ConfigError(msg)
         check_momentum(self.momentum)
         check_scale(self.scale_init, self.scale_max)
         for name, allowed in (("conditioning", ("cross_full", "joint")), ("align_view", ("full", "masked"))):

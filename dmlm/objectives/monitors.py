@@ -40,13 +40,17 @@ class CollapseMonitor:
         action: ``"warn"`` logs a warning, ``"stop"`` raises, ``"off"`` does nothing.
 
     Raises:
-        ConfigError: If the action is unknown.
+        ConfigError: If the action is unknown, or a floor is negative.
     """
 
     def __init__(self, min_spread: dict[str, float], patience: int = 5, action: CollapseAction = "warn") -> None:
         if action not in ("warn", "stop", "off"):
             msg = f"collapse action must be warn, stop or off, got '{action}'"
             raise ConfigError(msg)
+        for name, floor in min_spread.items():
+            if not floor >= 0:
+                msg = f"min_spread of {name} must be 0 or more, got {floor}"
+                raise ConfigError(msg)
         self.min_spread, self.patience, self.action = dict(min_spread), patience, action
         self.below = dict.fromkeys(min_spread, 0)
         self.collapsed: list[str] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dmlm.errors import ConfigError, DMLMError
-from dmlm.io.yaml_text import read_yaml
+from dmlm.planning.config_files import read_configs
 
 _VIT = re.compile(r"(?:vit|deit3?)_(tiny|small|base|large|huge)_patch(\d+)(?:_.*)?")
 _VIT_SIZES = {"tiny": (192, 12), "small": (384, 12), "base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
@@ -20,9 +20,6 @@ _KNOWN_TEXT = {
     "bert-base-uncased": {},
     "bert-base-cased": {"vocab_size": 28_996},
 }
-_FLAT = ("data", "trainer")  # an option of theirs may be called image and name a column
-_SECTIONS = (*_FLAT, "model", "encoder", "predictor", "objective", "image", "text", "image_masker", "text_masker")
-_DEEPEST = 10
 WIDE = 384
 """From here on ``auto`` checkpointing is selective; :mod:`dmlm.models.checkpointing` has it too, and imports torch."""
 _MASK_RATIOS = {"RandomMask": 0.3, "MAEMask": 0.75, "MaskVLMMask": 0.6, "NoMask": 0.0}
@@ -113,9 +110,7 @@ def read_shapes(configs: Sequence[Path]) -> tuple[Shapes, dict[str, Any]]:
     Raises:
         ConfigError: If a file cannot be read, or has encoders whose shape is not known here.
     """
-    merged: dict[str, Any] = {}
-    for path in configs:
-        merged = _merge(merged, _load(path))
+    merged = read_configs(configs)
     try:
         return shapes_of(merged), _run_of(merged)
     except DMLMError:
@@ -246,62 +241,3 @@ def _run_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "accumulate": trainer.get("accumulate_grad_batches"),
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(first)
-    for key, value in second.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _load(path: Path) -> dict[str, Any]:
-    content = _read(path)
-    if not content.keys() & {"model", "data", "trainer"}:
-        msg = (
-            f"{path} has none of the sections model, data and trainer: name it inside one of them, as in trainer: FILE"
-        )
-        raise ConfigError(msg)
-    return _with_files(content, (path,))
-
-
-def _with_files(content: Mapping[str, Any], files: tuple[Path, ...]) -> dict[str, Any]:
-    """Sections of the last of ``files``, with those that name another file read, as `dmlm fit` does it."""
-    filled = dict(content)
-    for key, value in content.items():
-        if isinstance(value, Mapping) and key not in _FLAT:
-            filled[key] = _with_files(value, files)
-        elif isinstance(value, str) and key in _SECTIONS:
-            path = files[-1].parent / value  # beside the file that names it
-            if _is_file(path):
-                if path in files or len(files) > _DEEPEST:
-                    msg = f"{files[-1]}: {key}: {value} names itself; write the section out"
-                    raise ConfigError(msg)
-                inner = _read(path)
-                filled[key] = inner if key in _FLAT else _with_files(inner, (*files, path))
-            elif path.suffix in (".yaml", ".yml"):
-                msg = f"{files[-1]}: {key}: '{value[:60]}' is neither a file beside it nor a section written out"
-                raise ConfigError(msg)
-            elif key != "trainer":
-                filled[key] = {"class_path": value}
-    return filled
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # too long for a name
-        return False
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = read_yaml(path)
-    except OSError as error:
-        msg = f"{path} cannot be read as a configuration: {' '.join(str(error).split())}"
-        raise ConfigError(msg) from error
-    if not isinstance(content, dict):
-        msg = f"{path} holds no configuration of dmlm fit (a mapping with model, data, trainer)"
-        raise ConfigError(msg)
-    return content

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.errors import ConfigError, DatasetNotFoundError
+from dmlm.io.atomic import naming
 from dmlm.io.lock import lock
 from dmlm.reports.knowledge import FindingKnowledge, load_knowledge
 from dmlm.reports.provenance import Provenance, ReportRecord
@@ -36,7 +37,8 @@ class RecordWriter:
     """Appends records to a file that appears under its name only when all are written.
 
     Until :meth:`finish` the records are in ``FILE.part``. A kill leaves whole lines there and at most one torn line,
-    which the next ``resume`` cuts off.
+    which the next ``resume`` cuts off. A ``FILE.part`` without any record is taken away at the end, and one that a kill
+    left does not count.
 
     Args:
         path: File to write.
@@ -53,10 +55,9 @@ class RecordWriter:
         self.path = Path(path)
         self.part = self.path.with_name(f"{self.path.name}.part")
         existing = [file for file in (self.part, self.path) if file.exists()]
-        if existing and not (resume or overwrite):
-            msg = (
-                f"{existing[0]} exists; continue it with --resume, start again with --overwrite, or choose another file"
-            )
+        kept = [file for file in existing if file == self.path or file.stat().st_size]
+        if kept and not (resume or overwrite):
+            msg = f"{kept[0]} exists; continue it with --resume, start again with --overwrite, or choose another file"
             raise ConfigError(msg)
         # before anything is cut or taken away
         busy = f"{self.part}: another process is writing it; wait for it, or choose another file"
@@ -65,8 +66,9 @@ class RecordWriter:
             self.part.unlink(missing_ok=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # a finished file keeps its name until something is added: whoever refuses to go on leaves it as it is
-        self._file = self.path if resume and existing == [self.path] else self.part
+        self._file = self.path if resume and kept == [self.path] else self.part
         self._handle: FileIO | None = None
+        self._began_empty = False
         self.done: set[str] = set()
         try:
             if self._file == self.part:
@@ -75,8 +77,8 @@ class RecordWriter:
         except BaseException:  # nobody would end a lock of an object that was never made
             self.close()
             raise
-        if self._lock is None or overwrite:
-            self._unlock()  # of the file that was taken away
+        if self._lock is None or not os.path.samestat(os.fstat(self._lock), self._file.stat()):
+            self._unlock()  # of a file that was taken away, here or by the process that had it
             self._lock = lock(self._file, busy)
 
     def provenance(self) -> Provenance | None:
@@ -92,18 +94,25 @@ class RecordWriter:
         """Append a record that is a line of JSON already, as :func:`dmlm.reports.record_json.to_json` writes it."""
         if study_id not in self.done:
             handle = self._handle or self._open()
-            handle.write(f"{line}\n".encode("utf-8", "surrogatepass"))
+            rest = memoryview(f"{line}\n".encode("utf-8", "surrogatepass"))
+            with naming(self.part):
+                while rest:  # where the disk fills up, a part is written, and only the next write is refused
+                    rest = rest[handle.write(rest) :]
             self.done.add(study_id)
 
     def finish(self) -> None:
         """Give the file its name."""
+        self._began_empty = False
         self.close()
         self._file.replace(self.path)
 
     def close(self) -> None:
-        """Leave the records in ``FILE.part`` for a later ``resume``."""
+        """Leave the records in ``FILE.part`` for a later ``resume``; without any, leave no file."""
         if self._handle is not None:
             self._handle.close()
+        if self._began_empty and not self.done:
+            self.part.unlink(missing_ok=True)  # before the lock ends: it is nobody else's yet
+        self._began_empty = False
         self._unlock()
 
     def _open(self) -> FileIO:
@@ -113,6 +122,7 @@ class RecordWriter:
         # unbuffered: a line is in the file, or not, when the process dies
         self._handle = self.part.open("ab", buffering=0)
         _cut_torn_line(self.part)
+        self._began_empty = not self.part.stat().st_size
         return self._handle
 
     def _unlock(self) -> None:

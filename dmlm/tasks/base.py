@@ -6,15 +6,19 @@ from abc import ABC
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, ClassVar, Literal
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 from lightning.pytorch import LightningDataModule, LightningModule
 from torch.nn.modules.module import _IncompatibleKeys
 from typing_extensions import Self
 
 from dmlm._config import Configurable
-from dmlm.errors import CheckpointError, DMLMError, MismatchError
+from dmlm.errors import CheckpointError, ConfigError, DMLMError, MismatchError
 from dmlm.io.checkpoints import check_format, format_stamp, one_line_mismatch, read_checkpoint
+from dmlm.plots.figures import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INSTANTIATOR = "lightning.pytorch.cli.instantiate_module"
 """What Lightning calls to rebuild nested arguments; one of the two that it allows."""
@@ -57,6 +61,14 @@ class TaskModule(Configurable, LightningModule, ABC):
             if folder:
                 return Path(folder)
         return Path(self.trainer.default_root_dir)
+
+    def show_figure(self, figure: Figure, name: str) -> Path:
+        """Write a figure as ``name.png`` into the run folder, and to TensorBoard where the run has it."""
+        for logger in self.trainer.loggers:
+            add = getattr(getattr(logger, "experiment", None), "add_figure", None)
+            if add is not None:
+                add(name, figure, global_step=self.global_step, close=False)
+        return save_figure(figure, self.run_dir / f"{name}.png")
 
     def setup(self, stage: str) -> None:
         """Check that data and model agree, before any batch is read."""
@@ -158,6 +170,18 @@ class TaskModule(Configurable, LightningModule, ABC):
             msg = f"{checkpoint_path} does not fit {target.__name__}: {text[:400]}"
             raise CheckpointError(msg) from error
         return loaded  # type: ignore[return-value]
+
+
+def checked_seed(seed: int) -> int:
+    """Return the seed of a task.
+
+    Raises:
+        ConfigError: If it is negative, which numpy's generators do not take.
+    """
+    if seed < 0:
+        msg = f"model.seed must be 0 or more, got {seed}"
+        raise ConfigError(msg)
+    return seed
 
 
 def recorded_class(

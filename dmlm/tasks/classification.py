@@ -79,9 +79,9 @@ class ClassificationModule(FineTuneModule):
         features: What the head sees: the ``mean`` of the image's distribution, ``mean_std``, or ``pooled``, the image
             tower's own feature before the distribution head.
         freeze_encoder: Train the head only (linear probe).
-        dropout: Share of features that are dropped while training.
+        dropout: Share of features that are dropped while training, at least 0 and below 1.
         class_weights: ``balanced``, or one positive number per class, or null.
-        label_smoothing: Share of each target that is spread evenly, 0..1.
+        label_smoothing: Share of each target that is spread evenly, at least 0 and below 1.
         uncertain: What the training label -1 counts as: ``ignore``, ``zeros``, ``ones`` or ``chexpert_mixed``
             (:func:`dmlm.tasks.classification_loss.resolve_uncertain`). Metrics leave uncertain labels out.
         unknown: What a label that is not known (nan, such as a blank of CheXpert) counts as, in training and

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dmlm.evaluation.uncertainty_study import Doubt
 from dmlm.models.classifier import gaussian_features, image_features, sampled_probabilities
-from dmlm.models.zero_shot import Prompts, sampled_probability_std
+from dmlm.models.zero_shot import Prompts
 from dmlm.tasks.classification import ClassificationModule
 from dmlm.tasks.zero_shot import ZeroShotTask
 
@@ -70,7 +70,8 @@ def zero_shot_doubts(
 ) -> tuple[NDArray[np.float64], dict[str, Doubt]]:
     """Ask a zero-shot task; as :func:`classifier_doubts`, without dropout, which its towers do not use in evaluation.
 
-    The probability is that of the task's first scorer. Samples are points, which only pairs of prompts can score.
+    The probability is that of the task's first scorer. Samples are points, which only pairs of prompts can score: there
+    is no ``gaussian_samples`` for another scorer.
 
     Args:
         task: The task, in evaluation mode.
@@ -80,15 +81,15 @@ def zero_shot_doubts(
         seeds: One per image.
         samples: Samples.
     """
-    gaussian, scale = task.encoder.encode_image(images).at(0), task.zero_shot_scale
-    score = task.scoring(prompts, findings).result(images, gaussian)
-    prob = _array(torch.sigmoid(score.double()))
-    spread = sampled_probability_std(gaussian, prompts, samples, scale, seeds)
-    return prob, {
+    gaussian, scoring = task.encoder.encode_image(images).at(0), task.scoring(prompts, findings)
+    prob = _array(torch.sigmoid(scoring.result(images, gaussian).double()))
+    doubts = {
         MAX_PROBABILITY: Doubt(_doubt_of(prob, exclusive=False)),
         EMBEDDING_VARIANCE: Doubt(_array(gaussian.variance.mean(-1, keepdim=True)).repeat(prob.shape[1], 1)),
-        GAUSSIAN_SAMPLES: Doubt(_array(spread)),
     }
+    if scoring.samples:
+        doubts[GAUSSIAN_SAMPLES] = Doubt(_array(scoring.spread(gaussian, samples, seeds)))
+    return prob, doubts
 
 
 def _dropout_passes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -13,14 +13,10 @@ from typing_extensions import Self
 from dmlm.errors import CheckpointError, ConfigError, MismatchError
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
-from dmlm.plots.figures import save_figure
 from dmlm.tasks.base import TaskModule
 from dmlm.tasks.gathering import Columns, gather_columns
 from dmlm.tasks.optim import OptimConfig, configure
 from dmlm.tasks.validation_split import over_validation
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 ENCODER_PREFIX = "encoder.image."
 """What gets ``optim.encoder_lr``; the distribution head and what is new get ``optim.lr`` (paper, section 4.1)."""
@@ -124,7 +120,14 @@ class FineTuneModule(TaskModule, ABC):
             self.write_predictions(rows)
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - what Lightning takes
-        """AdamW with the encoder's own rate (by layer, with ``optim.layer_decay``), warm-up and cosine."""
+        """AdamW with the encoder's own rate (by layer, with ``optim.layer_decay``), warm-up and cosine.
+
+        Raises:
+            ConfigError: If there is a rate for the text side, which is not trained.
+        """
+        if self.optim_config.text_lr is not None:
+            msg = f"optim.text_lr must be null where the text side is not trained, got {self.optim_config.text_lr}"
+            raise ConfigError(msg)
         steps = float(self.trainer.estimated_stepping_batches)
         return configure(self, (ENCODER_PREFIX,), self.optim_config, steps)
 
@@ -137,14 +140,6 @@ class FineTuneModule(TaskModule, ABC):
         """Take the names of the classes from the checkpoint."""
         super().on_load_checkpoint(checkpoint)
         self.class_names = tuple(checkpoint.get("dmlm", {}).get("class_names", ()))
-
-    def show_figure(self, figure: Figure, name: str) -> Path:
-        """Write a figure as ``name.png`` into the run folder, and to TensorBoard where the run has it."""
-        for logger in self.trainer.loggers:
-            add = getattr(getattr(logger, "experiment", None), "add_figure", None)
-            if add is not None:
-                add(name, figure, global_step=self.global_step, close=False)
-        return save_figure(figure, self.run_dir / f"{name}.png")
 
     def show_picture(self, path: Path) -> None:
         """Send a PNG of the run folder to TensorBoard where the run has it."""

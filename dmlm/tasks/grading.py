@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar, Literal
 
 import torch
+from lightning.pytorch import LightningDataModule
 
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, MismatchError
 from dmlm.evaluation import ThresholdRule, confusion_matrix, grading_report, quadratic_kappa
 from dmlm.models.classifier import ClassifierHead, FeatureKind, feature_width
 from dmlm.models.encoder import ProbabilisticEncoder
@@ -16,13 +18,16 @@ from dmlm.tasks.classification_results import multiclass_results
 from dmlm.tasks.gathering import Columns
 from dmlm.tasks.optim import OptimConfig
 
+_LOG = logging.getLogger(__name__)
+
 
 class EdemaGradingModule(ClassificationModule):
     """Grade images on an ordered scale, such as edema from 0 (none) to 3 (alveolar).
 
-    The data's labels are the grades in ascending order, exactly one of them present per image. Reported are the
-    one-vs-rest measures of the paper's table (macro AUC, F1, ACC), arg-max accuracy, quadratic weighted kappa, mean
-    absolute error, and the AUC of each cut of the scale.
+    The data's labels are the grades in ascending order, exactly one of them present per image. A CSV whose grades are
+    neither numbers nor usual words (none, mild, moderate, severe) has to name them in ``data.label_names``. Reported
+    are the one-vs-rest measures of the paper's table (macro AUC, F1, ACC), arg-max accuracy, quadratic weighted kappa,
+    mean absolute error, and the AUC of each cut of the scale.
 
     Args:
         encoder: The encoder; see :class:`dmlm.tasks.ClassificationModule`.
@@ -33,7 +38,7 @@ class EdemaGradingModule(ClassificationModule):
         freeze_encoder: Train the head only (linear probe).
         dropout: Share of features that are dropped while training.
         class_weights: ``balanced``, or one positive number per grade, or null.
-        label_smoothing: Share of each target that is spread evenly, 0..1.
+        label_smoothing: Share of each target that is spread evenly, at least 0 and below 1.
         mc_samples: Samples of the image's distribution over which probabilities are averaged in evaluation.
         threshold: Rule of ``metrics.json``'s one-vs-rest keys without a suffix, such as ``grade/f1_macro``; the answer
             itself is the most probable grade.
@@ -82,6 +87,19 @@ class EdemaGradingModule(ClassificationModule):
             raise ConfigError(msg)
         if loss == "ordinal":
             self.head = ClassifierHead(feature_width(encoder, features), num_classes, "ordinal", dropout)
+
+    def check_datamodule(self, datamodule: LightningDataModule) -> None:
+        """Compare the facts, and refuse grades whose order nobody knows."""
+        super().check_datamodule(datamodule)
+        order, names = getattr(datamodule, "label_order", "given"), ", ".join(self.class_names)
+        if order == "alphabet":
+            msg = (
+                f"{type(datamodule).__name__}: which grade is lower cannot be told from their names ({names}): "
+                f'set --data.label_names "[{names}]", reordered from the lowest to the highest'
+            )
+            raise MismatchError(msg)
+        if order == "read":
+            _LOG.warning("grades from the lowest to the highest: %s; data.label_names sets another order", names)
 
     def validation_metrics(self, rows: Columns) -> dict[str, float]:
         """Macro one-vs-rest AUC and quadratic weighted kappa."""

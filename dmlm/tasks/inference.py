@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from dmlm.errors import CheckpointError, ConfigError
-from dmlm.models.zero_shot import Prompts, sampled_probability_std
+from dmlm.models.zero_shot import Prompts
+from dmlm.reports import canonical_name
+from dmlm.reports.knowledge import load_knowledge
 from dmlm.tasks.base import TaskModule
 from dmlm.tasks.classification import ClassificationModule
 from dmlm.tasks.segmentation import SegmentationModule
@@ -30,7 +32,7 @@ class LabelAnswers:
         probability: ``(B, C)``, 0..1.
         entropy: Entropy of the answers in nats: of each yes or no ``(B, C)``, or of the classes, equal in all columns.
         mc_std: Standard deviation of the probability over samples of the image's distribution, ``(B, C)``; NaN where
-            the model draws none.
+            the model draws none, or scores findings by other means than pairs of prompts.
         variance: Mean variance of the image's distribution, ``(B,)``; NaN where the model has none.
     """
 
@@ -46,8 +48,7 @@ class LabelPredictor:
     Args:
         task: A classification, grading or zero-shot task in evaluation mode.
         names: Names of the findings, for zero-shot; None takes those of the task.
-        thresholds: Thresholds on the probability by name, for zero-shot.
-        samples: Samples of the image's distribution for ``mc_std``, for zero-shot.
+        thresholds: Thresholds on the probability by name, for zero-shot; any name of a finding finds its threshold.
     """
 
     def __init__(
@@ -55,9 +56,8 @@ class LabelPredictor:
         task: ClassificationModule | ZeroShotTask,
         names: Sequence[str] | None = None,
         thresholds: dict[str, float] | None = None,
-        samples: int = 16,
     ) -> None:
-        self.task, self.samples = task, samples
+        self.task = task
         self.exclusive = isinstance(task, ClassificationModule) and task.head.task != "multilabel"
         self._prompts: Prompts | None = None
         if isinstance(task, ClassificationModule):
@@ -67,9 +67,11 @@ class LabelPredictor:
             self.rules = ["argmax" if self.exclusive else task.predicting_rule] * len(self.names)
         else:
             self.names = tuple(names or ())
-            known = thresholds or {}
-            self.threshold = np.array([known.get(name, 0.5) for name in self.names])
-            self.rules = ["best_f1_val" if name in known else "fixed_0.5" for name in self.names]
+            knowledge = load_knowledge(task.zero_shot.knowledge)  # prompts resolve names by it, too
+            known = {canonical_name(name, knowledge): value for name, value in (thresholds or {}).items()}
+            asked = [canonical_name(name, knowledge) for name in self.names]
+            self.threshold = np.array([known.get(name, 0.5) for name in asked])
+            self.rules = ["best_f1_val" if name in known else "fixed_0.5" for name in asked]
 
     @property
     def image_size(self) -> int:
@@ -87,10 +89,10 @@ class LabelPredictor:
         if self._prompts is None:
             self._prompts = self.task.prompts(self.names)
         image = self.task.encoder.image_global(images)
-        score = self.task.scoring(self._prompts, self.names).result(images, image).double().cpu().numpy()
+        scoring = self.task.scoring(self._prompts, self.names)
+        score = scoring.result(images, image).double().cpu().numpy()
         # every image has the same seed, as above
-        scale = self.task.zero_shot_scale
-        spread = sampled_probability_std(image, self._prompts, self.samples, scale, [0] * len(images))
+        spread = scoring.spread(image, self.task.zero_shot.mc_samples, [0] * len(images))
         return _answers(
             1 / (1 + np.exp(-score)),
             spread.double().cpu().numpy(),
@@ -127,7 +129,8 @@ def load_predictor(
 
     Args:
         path: The ``.ckpt`` of a run. For zero-shot tasks the thresholds that validation chose are taken from the
-            ``metrics.json`` of the run folder around it, if it is there.
+            ``metrics.json`` of the run folder around it, if it is there; they are those of the checkpoint that the run
+            tested, which the file does not name (``best.ckpt`` after ``dmlm fit``).
         findings: What to ask a zero-shot task for; None takes what its run was evaluated on.
         device: Where to compute.
 
@@ -155,7 +158,10 @@ def load_predictor(
 
 
 def thresholds_of_run(path: Path) -> dict[str, float]:
-    """Thresholds on the probability that a run's validation chose, by finding; {} without its ``metrics.json``."""
+    """Thresholds on the probability that a run's validation chose, by finding; {} without its ``metrics.json``.
+
+    They belong to the checkpoint that was tested last in this folder, which need not be ``path``.
+    """
     end = "@best_f1_val"
     return {
         key.removesuffix(end): float(1 / (1 + np.exp(-value)))

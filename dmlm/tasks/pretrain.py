@@ -22,6 +22,7 @@ from dmlm.objectives.chunks import InChunks
 from dmlm.objectives.distributed import mean_over_processes
 from dmlm.objectives.monitors import CollapseAction
 from dmlm.reports import TextViews, encode_facts
+from dmlm.tasks.base import checked_seed
 from dmlm.tasks.batch_checks import check_batches
 from dmlm.tasks.log_steps import LogSteps
 from dmlm.tasks.optim import OptimConfig, configure
@@ -106,7 +107,7 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
         super().__init__(encoder, predictor, zero_shot)
         self.image_masker = RandomMask() if image_masker is None else image_masker
         self.text_masker = TextMasker() if text_masker is None else text_masker
-        self.views, self.optim_config, self.seed = views, optim, seed
+        self.views, self.optim_config, self.seed = views, optim, checked_seed(seed)
         self.center_statements, self.compile_part, self.chunk_size = center_statements, compile, chunk_size
         self.objective = PretrainingObjective(objective, encoder)
         if objective.masked_weight == 0:
@@ -195,8 +196,7 @@ class DMLMPretrainModule(Shardable, ZeroShotTask):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> torch.Tensor:
         """Compute the loss of one batch."""
         entropy = [self.seed, self.current_epoch, batch_idx]
-        seed = np.random.SeedSequence([*entropy, self.global_rank])
-        torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout, sampled contexts
+        torch.manual_seed(int(np.random.SeedSequence([*entropy, self.global_rank]).generate_state(1)[0]))  # dropout
         rngs = [np.random.default_rng([*entropy, int(index)]) for index in batch["index"]]
         with record_function("dmlm: draw views"):
             views = self.draw_views(batch, rngs)

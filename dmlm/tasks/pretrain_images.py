@@ -14,6 +14,7 @@ from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.objectives.image_only import ImageObjective, ImageObjectiveConfig
 from dmlm.objectives.image_views import random_view
+from dmlm.tasks.base import checked_seed
 from dmlm.tasks.batch_checks import warn_accumulated
 from dmlm.tasks.optim import OptimConfig, configure
 from dmlm.tasks.zero_shot import ZeroShotTask
@@ -36,7 +37,7 @@ class ImagePretrainModule(ZeroShotTask):
         seed: First part of the seed of every random draw.
 
     Raises:
-        ConfigError: If the predictor's width is not the encoder's.
+        ConfigError: If the predictor's width is not the encoder's, or the seed is negative.
     """
 
     monitor: ClassVar[str] = "val_auroc"
@@ -61,7 +62,7 @@ class ImagePretrainModule(ZeroShotTask):
         self._init_args["predictor"] = predictor  # so that a checkpoint says which predictor it holds
         super().__init__(encoder, predictor, zero_shot)
         self.image_masker = MAEMask() if image_masker is None else image_masker
-        self.optim_config, self.seed = optim, seed
+        self.optim_config, self.seed = optim, checked_seed(seed)
         self.objective = ImageObjective(image_objective, encoder)
         idle: list[torch.nn.Module] = [encoder.text, encoder.text_head]
         if predictor is not None:

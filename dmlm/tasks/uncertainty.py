@@ -14,9 +14,9 @@ from dmlm.datasets.corruptions import CORRUPTIONS, LEVELS, Corruption, corrupt
 from dmlm.errors import CheckpointError, ConfigError, MismatchError
 from dmlm.evaluation.uncertainty_study import Doubt, Version, uncertainty_study, wrong_answers
 from dmlm.io.atomic import write_json
-from dmlm.plots.figures import risk_coverage_figure, save_figure
+from dmlm.plots.figures import risk_coverage_figure
 from dmlm.plots.uncertainty import corruption_figure
-from dmlm.tasks.base import TaskModule
+from dmlm.tasks.base import TaskModule, checked_seed
 from dmlm.tasks.classification import ClassificationModule
 from dmlm.tasks.doubts import classifier_doubts, zero_shot_doubts
 from dmlm.tasks.gathering import Columns, gather_columns
@@ -56,13 +56,14 @@ class UncertaintyModule(TaskModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if samples < 2 or not corruptions or not set(levels) <= set(LEVELS) or not set(corruptions) <= set(CORRUPTIONS):
+        some = corruptions and levels and set(levels) <= set(LEVELS) and set(corruptions) <= set(CORRUPTIONS)
+        if samples < 2 or not some:
             msg = (
                 f"samples must be at least 2, corruptions some of {', '.join(CORRUPTIONS)} and levels some of 1 to 5, "
                 f"got {samples}, {list(corruptions)}, {list(levels)}"
             )
             raise ConfigError(msg)
-        self.path, self.samples, self.seed = path, samples, seed
+        self.path, self.samples, self.seed = path, samples, checked_seed(seed)
         spoilt = [(kind, level) for level in sorted(set(levels)) for kind in dict.fromkeys(corruptions)]
         self.versions: list[Version] = [("none", 0), *spoilt]
         self._predictor: LabelPredictor | None = None
@@ -131,8 +132,8 @@ class UncertaintyModule(TaskModule):
             wrong = wrong_answers(rows["prob"][own, 0], rows["labels"][own], thresholds)
             known = ~np.isnan(wrong)
             shown = {name: doubt.value[own, 0][known] for name, doubt in doubts.items()}
-            save_figure(risk_coverage_figure(shown, wrong[known]), self.run_dir / "risk_coverage.png")
-            save_figure(corruption_figure(metrics, list(doubts)), self.run_dir / "corruption.png")
+            self.show_figure(risk_coverage_figure(shown, wrong[known]), "risk_coverage")
+            self.show_figure(corruption_figure(metrics, list(doubts)), "corruption")
             print(self._summary(metrics, list(doubts), len(rows["index"])))
 
     def _load(self, names: tuple[str, ...]) -> LabelPredictor:

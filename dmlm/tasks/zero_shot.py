@@ -21,13 +21,14 @@ from dmlm.evaluation import (
     classification_report,
     decision_aurc,
     format_table,
+    warn_unmeasured,
 )
 from dmlm.io.atomic import write_json
 from dmlm.models.encoder import ProbabilisticEncoder
 from dmlm.models.predictor import CrossModalPredictor
 from dmlm.models.pretrained import from_pretrained as load_encoder
 from dmlm.models.zero_shot import Distance, Prompts, encode_prompts
-from dmlm.plots.figures import reliability_figure, roc_figure, save_figure
+from dmlm.plots.figures import reliability_figure, roc_figure
 from dmlm.reports import canonical_name
 from dmlm.reports.knowledge import load_knowledge
 from dmlm.tasks.base import TaskModule
@@ -48,9 +49,10 @@ from dmlm.tasks.zero_shot_evaluation import (
 class ZeroShotTask(TaskModule, ABC):
     """What pre-training and zero-shot evaluation share: validation, test and prediction by prompts.
 
-    A test writes ``metrics.json``, ``predictions.csv``, ``roc.png`` and ``reliability.png`` into the run folder and
-    prints a table. Thresholds that are "chosen on validation" come from the data module's validation split, scored by
-    the same weights. Every study counts once, whatever the batch size or the number of processes.
+    A test writes ``metrics.json``, ``predictions.csv``, ``roc.png`` and ``reliability.png`` into the run folder (the
+    figures to TensorBoard, too, where the run has it) and prints a table. Thresholds that are "chosen on validation"
+    come from the data module's validation split, scored by the same weights. Every study counts once, whatever the
+    batch size or the number of processes.
 
     Args:
         encoder: The encoder.
@@ -133,6 +135,7 @@ class ZeroShotTask(TaskModule, ABC):
             val_scores=None if validation is None else validation.scores["result"],
             val_labels=None if validation is None else validation.labels,
         )
+        warn_unmeasured(report, "test split")
         intervals = None
         if self.zero_shot.bootstrap:
             intervals = bootstrap_auc(rows.scores["result"], rows.labels, rows.patient_id, n=self.zero_shot.bootstrap)
@@ -202,10 +205,8 @@ class ZeroShotTask(TaskModule, ABC):
         write_json(self.run_dir / "metrics.json", metrics)
         chosen = report.rules.get("best_f1_val")
         self._write_rows(rows, np.zeros(len(self._findings)) if chosen is None else np.nan_to_num(chosen.threshold))
-        save_figure(roc_figure(rows.scores["result"], rows.labels, list(self._findings)), self.run_dir / "roc.png")
-        save_figure(
-            reliability_figure(rows.probabilities, rows.labels, list(self._findings)), self.run_dir / "reliability.png"
-        )
+        self.show_figure(roc_figure(rows.scores["result"], rows.labels, list(self._findings)), "roc")
+        self.show_figure(reliability_figure(rows.probabilities, rows.labels, list(self._findings)), "reliability")
         how = f"{self.zero_shot_distance}, {self.zero_shot.scorers[0]}"
         title = f"Zero-shot classification, {len(rows.index)} studies ({how})"
         print(format_table(report, intervals, title))

@@ -44,7 +44,8 @@ class ZeroShotConfig:
         scorers: ``pair`` (negative against positive prompt), ``positive_only``, ``cloze`` (the predictor fills in the
             verdict). The first one is the result; the macro AUC of the others is reported beside it.
         findings: Findings to evaluate; None takes all labels of the data module.
-        mc_samples: Samples of the image's distribution for ``mc_std`` in the predictions.
+        mc_samples: Samples of the image's distribution for ``mc_std`` in the predictions; only where the first scorer
+            is ``pair``, the others have none.
         bootstrap: Resamples of patients for the 95 % intervals; 0 gives none.
         knowledge: YAML file with definitions and appearances of your own for the prompts; the library's by default. A
             finding that has neither is asked with the other templates alone.
@@ -82,10 +83,11 @@ class Rows:
 
     Args:
         index: Position of the study in its split, int64 ``[n]``.
-        scores: Log-odds ``[n, C]`` per way of scoring; ``"result"`` is the configured one.
+        scores: Scores ``[n, C]`` per way of scoring, log-odds by pairs of prompts; ``"result"`` is the configured one.
         labels: float32 ``[n, C]``: 1, 0, -1 uncertain, nan unknown.
         variance: Mean variance of the image's global element, ``[n]``.
-        mc_std: Standard deviation of the probability over samples of the image's distribution, ``[n, C]``.
+        mc_std: Standard deviation of the probability over samples of the image's distribution, ``[n, C]``; NaN where
+            the first scorer is not ``pair``.
         study_id: ``n`` identifiers.
         patient_id: ``n`` identifiers.
     """
@@ -100,7 +102,7 @@ class Rows:
 
     @property
     def probabilities(self) -> np.ndarray[Any, Any]:
-        """Sigmoid of the result's log-odds, ``[n, C]``; not calibrated."""
+        """Sigmoid of the result's scores, ``[n, C]``; not calibrated."""
         return 1.0 / (1.0 + np.exp(-self.scores["result"]))  # type: ignore[no-any-return]
 
 
@@ -134,7 +136,7 @@ class Scoring:
             image: Their global elements, ``(B, D)``.
 
         Returns:
-            Log-odds, float32 ``(B, C)``.
+            Scores, float32 ``(B, C)``; log-odds by pairs of prompts.
 
         Raises:
             ConfigError: If ``cloze`` is asked of a task without a predictor.
@@ -149,6 +151,23 @@ class Scoring:
             msg = "zero_shot.scorers: cloze needs a trained predictor: use the checkpoint of a pre-training run"
             raise ConfigError(msg)
         return cloze_scores(self.encoder, self.predictor, images, self.findings)
+
+    @property
+    def samples(self) -> bool:
+        """Whether the result can be given for samples of an image: they are points, which only pairs can score."""
+        return self.config.scorers[0] == "pair"
+
+    def spread(self, image: Gaussian, samples: int, seeds: Sequence[int]) -> Tensor:
+        """Standard deviation of the result's probability over samples of the images, ``(B, C)``; NaN without samples.
+
+        Args:
+            image: Global elements of the images, ``(B, D)``.
+            samples: Number of samples.
+            seeds: One per image: its samples do not depend on its batch.
+        """
+        if not self.samples:  # that of pairs would belong to another probability than the one beside it
+            return torch.full((len(image.mean), len(self.findings)), torch.nan)
+        return sampled_probability_std(image, self.prompts, samples, self.scale, seeds, self.distance)
 
 
 @torch.no_grad()
@@ -167,13 +186,12 @@ def score_batch(scoring: Scoring, batch: dict[str, Any], columns: Sequence[int])
     scores |= {name: scoring.score(name, batch["image"], image) for name in further}
     first = config.scorers[0]
     scores["result"] = scores[scoring.distance if first == "pair" else first]
-    seeds = batch["index"].tolist()
     return Rows(
         index=batch["index"].cpu().numpy(),
         scores={name: value.double().cpu().numpy() for name, value in scores.items()},
         labels=batch["labels"][:, list(columns)].cpu().numpy(),
         variance=image.variance.mean(-1).cpu().numpy(),
-        mc_std=sampled_probability_std(image, prompts, config.mc_samples, scale, seeds).cpu().numpy(),
+        mc_std=scoring.spread(image, config.mc_samples, batch["index"].tolist()).cpu().numpy(),
         study_id=list(batch["study_id"]),
         patient_id=list(batch["patient_id"]),
     )
@@ -210,9 +228,10 @@ def write_predictions(
 ) -> None:
     """Write one line per study and finding, atomically.
 
-    Columns: identifiers, ``label`` (empty where unknown), ``score`` (log-odds), ``prob``, ``pred`` (1 where ``score``
-    is at least ``threshold``), and what is known of the uncertainty: ``entropy`` of ``prob`` in nats, ``mc_std``,
-    ``image_variance`` and ``prompt_variance``. The variances are of the embeddings; they are no calibrated uncertainty.
+    Columns: identifiers, ``label`` (empty where unknown), ``score`` (log-odds where the first scorer is ``pair``),
+    ``prob``, ``pred`` (1 where ``score`` is at least ``threshold``), and what is known of the uncertainty: ``entropy``
+    of ``prob`` in nats, ``mc_std`` (empty for other scorers), ``image_variance`` and ``prompt_variance``. The variances
+    are of the embeddings; they are no calibrated uncertainty.
 
     Args:
         path: CSV file.
@@ -238,7 +257,8 @@ def write_predictions(
                 chance, limit = f"{probability[row, column]:.6g}", f"{threshold:.6g}"
                 decision = (f"{score:.6g}", chance, int(score >= threshold), limit)
                 doubt = (entropy[row, column], rows.mc_std[row, column], rows.variance[row], prompt_variance[column])
-                writer.writerow((*who, known, *decision, *(f"{value:.6g}" for value in doubt)))
+                shown = ("" if np.isnan(value) else f"{value:.6g}" for value in doubt)
+                writer.writerow((*who, known, *decision, *shown))
 
 
 def macro_auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:

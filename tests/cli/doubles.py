@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dmlm._config import Configurable
 from dmlm.datamodules.base import ChestXrayDataModule
-from dmlm.errors import ConfigError
+from dmlm.errors import ConfigError, DatasetNotFoundError
 from dmlm.tasks.base import TaskModule
 from dmlm.tasks.optim import OptimConfig, configure
 
@@ -216,6 +216,9 @@ class TinyData(ChestXrayDataModule):
         return Vectors()
 
     def setup(self, stage=None):
+        if self.root == "kept" and not Path(self.root).is_dir():
+            msg = f"{self.root}/m.csv: no such file"
+            raise DatasetNotFoundError(msg)
         self.train_dataset = self.val_dataset = Vectors()
         self.test_dataset = Vectors() if self.with_test else None
 

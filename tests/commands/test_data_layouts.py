@@ -158,6 +158,7 @@ def test_splits_finds_contamination_and_says_so_in_its_status(roots, capsys):
             "cannot be written (Not a directory)",
         ),
         (["doctor", "{rsna}/stage_2_train_labels.csv"], "is a file; give the folder"),
+        (["doctor", "{rsna}/stage_2_train_labels.csv"], "by dmlm fit with --data ManifestDataModule"),
         (["splits", "{rsna}", "--mapping", "m.csv"], "name the other one with --against"),
         (["synthesize", "rsan", "{new}"], "did you mean 'rsna'"),
         (["synthesize", "rsna", "{rsna}"], "exists already and is not empty"),

@@ -166,6 +166,10 @@ def test_zero_shot_takes_findings_and_thresholds_of_its_run(checkpoints, films, 
     assert [row["finding"] for row in rows] == ["Edema", "Pneumothorax"]
     assert float(rows[0]["threshold"]) == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-5)
     predict(checkpoints["zero_shot"], films, tmp_path / "asked", "--overlays", "0", "--findings", "Nodule")
+    twice = ["edema", "Pleural effusion", "edema", "Pleural_Effusion", "Edema"]
+    predict(checkpoints["zero_shot"], films, tmp_path / "twice", "--overlays", "0", "--findings", *twice)
+    rows = [row for row in rows_of(tmp_path / "twice") if row["image"] == "a.png"]
+    assert [row["finding"] for row in rows] == ["edema", "Pleural effusion"]
     row = rows_of(tmp_path / "asked")[0]
     assert (row["finding"], row["threshold"], row["threshold_rule"]) == ("Nodule", "0.5", "fixed_0.5")
 
@@ -202,6 +206,13 @@ def test_nothing_to_predict_is_one_clear_line(checkpoints, films, tmp_path, caps
     assert predict(checkpoints["classify"], films, tmp_path / "out", "--findings", "Edema") == 2
     assert "--findings is for zero-shot tasks" in capsys.readouterr().err
     assert predict(tmp_path / "no.ckpt", films, tmp_path / "out") == 2
+    capsys.readouterr()
+    run = checkpoints["classify"].parent.parent
+    assert predict(run, films, tmp_path / "out") == 2
+    assert f"name the file: {checkpoints['classify']}" in capsys.readouterr().err
+    assert main(["export", "--ckpt", str(checkpoints["classify"]), "--out", str(tmp_path / "encoder")]) == 0
+    assert predict(tmp_path / "encoder", films, tmp_path / "out") == 2
+    assert "is an exported encoder, not a checkpoint: name the .ckpt of a run" in capsys.readouterr().err
     with pytest.raises(DatasetNotFoundError, match="no such file or folder"):
         find_images(tmp_path / "nowhere")
 

@@ -15,7 +15,7 @@ from PIL import Image
 from dmlm._config import build
 from dmlm.datamodules import ChestXrayDataModule, ManifestDataModule
 from dmlm.datasets import AugmentConfig, SampleKey
-from dmlm.errors import CheckpointError, ConfigError, DatasetFormatError, DatasetNotFoundError
+from dmlm.errors import CheckpointError, ConfigError, DatasetFormatError, DatasetNotFoundError, MismatchError
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +243,68 @@ def test_structured_reports_of_another_csv_are_refused(table, tmp_path):
         module(table, reports=str(tmp_path / "other.jsonl")).setup("fit")
 
 
+def rewrite(table, change):
+    """Give every row a study and what ``change`` says about its place."""
+    with table.open(newline="") as file:
+        rows = [{**row, "study_id": f"s{n}", **change(n)} for n, row in enumerate(csv.DictReader(file))]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_rows_without_text_use_their_labels_though_the_file_of_reports_has_them(table, tmp_path, caplog):
+    from dmlm.__main__ import main
+    from dmlm.reports import TextViews
+
+    rewrite(table, lambda n: {"text": "" if n in (1, 12) else "No pneumothorax.", "No Finding": ""})
+    reports = tmp_path / "own.jsonl"
+    assert main(["reports", "build", str(table), "--out", str(reports), "--id-column", "study_id"]) == 0
+    data = module(table, reports=str(reports), label_columns=["Edema", "No Finding"])
+    data.prepare_data()
+    assert "reports of 2 rows of" in caplog.text
+    data.setup("fit")
+    samples = [data.train_dataset.read(place) for place in range(2)]
+    assert samples[0].report.verdicts == {"Pneumothorax": "absent"}
+    assert samples[1].report.verdicts == {"Edema": "present"}
+    for sample in samples:
+        TextViews().sample(sample.report, sample.text, np.random.default_rng(0))
+
+    # "maybe normal" is a label, but no statement: without text nothing could be read
+    blank = {"Edema": "", "No Finding": "-1"}
+    rewrite(table, lambda n: blank if n in (1, 12) else {"No Finding": ""})
+    with pytest.raises(
+        DatasetFormatError, match=r"no text, no observation in .* in 2 rows \(line 3, line 14\)"
+    ) as caught:
+        module(table, reports=str(reports), label_columns=["Edema", "No Finding"]).prepare_data()
+    assert "\n" not in str(caught.value)
+    kept = module(table, reports=str(reports), label_columns=["Edema", "No Finding"], on_error="skip")
+    assert len(kept.manifest.rows) == 16
+
+
+def test_grades_without_a_known_order_are_refused_by_the_grading_task(table, caplog):
+    from dmlm.tasks import EdemaGradingModule
+
+    def check(words, **options):
+        rewrite(table, lambda n: {"kind": words[n % len(words)]})
+        data = module(table, label_columns=None, label_column="kind", task="multiclass", **options)
+        data.setup("fit")
+        model = EdemaGradingModule.__new__(EdemaGradingModule)  # the check needs no encoder
+        torch.nn.Module.__init__(model)
+        model.task, model.num_classes, model.class_names = "multiclass", len(words), ()
+        model.check_datamodule(data)
+        return model.class_names
+
+    assert check(["severe", "none", "mild", "moderate"]) == ("none", "mild", "moderate", "severe")
+    assert "grades from the lowest to the highest: none, mild, moderate, severe" in caplog.text
+    with pytest.raises(MismatchError, match=r'label_names "\[bad, fine\]", reordered from the lowest'):
+        check(["fine", "bad"])
+    caplog.clear()
+    assert check(["fine", "bad"], label_names=["fine", "bad"]) == ("fine", "bad")
+    assert check(["2", "0", "1"], label_names=[0, 1, 2]) == ("0", "1", "2")
+    assert "grades from" not in caplog.text
+
+
 def test_albumentations_from_plain_data(table):
     data = module(table, albumentations=[{"class_path": "albumentations.Rotate", "init_args": {"p": 1.0}}])
     data.setup("fit")
@@ -263,13 +325,15 @@ def test_command_line_parser_takes_the_data_module(table):
     parser.add_subclass_arguments(ChestXrayDataModule, "data")
     values = parser.parse_args(
         ["--data=ManifestDataModule", f"--data.path={table}", "--data.augmentation.rotation=4",
-         "--data.label_columns=[Edema]", "--data.num_workers=auto", "--data.where={split: [train]}"]
+         "--data.label_columns=[Edema]", "--data.label_names=[0]", "--data.num_workers=auto",
+         "--data.where={split: [train]}"]
     )  # fmt: skip
     data = parser.instantiate_classes(values).data
     assert isinstance(data, ManifestDataModule)
     assert data.augmentation == AugmentConfig(rotation=4.0)
     assert data.num_workers == "auto"
     assert data.form.where == {"split": ["train"]}
+    assert data.form.label_names == ("0",)  # a grade, which the command line reads as a number
 
 
 TWO_PROCESSES = """

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import gzip
 
 import numpy as np
@@ -19,6 +20,12 @@ def _write(path, text):
 def test_columns_are_read_by_name_whatever_their_order_and_spaces(tmp_path, name):
     path = _write(tmp_path / name, "\ufeffb , extra,a\n 1 ,x,2\n3,y,4\n\n")
     assert read_columns(path, ("a", "b"), ("c",)) == {"a": ["2", "4"], "b": ["1", "3"]}
+
+
+def test_long_cells_are_read(tmp_path):
+    csv.field_size_limit(131_072)  # Python's own limit, whatever was read before
+    path = _write(tmp_path / "t.csv", f"a,b\n{'x' * 200_000},1\n")
+    assert len(read_columns(path, ("a",))["a"][0]) == 200_000
 
 
 def test_plain_files_come_before_gzipped_ones_and_near_folders_first(tmp_path):

@@ -190,9 +190,15 @@ BAD_TABLES = {
     "renamed split": (HEADER, ROWS, ManifestFormat(split_column="Splt"), "no column 'Splt'.*did you mean 'split'"),
     "where": (HEADER, ROWS, ManifestFormat(where={"view": ["PA"]}), "no column 'view' .option where"),
     "twice": (["path", "text", "text"], [["img/0.png", "a", "b"]], ManifestFormat(), "'text' more than once"),
+    "one label in a column": (HEADER, ROWS, ManifestFormat(label_column="labels"),
+                              r"no column 'labels' \(option label_column\)\. It has path, text"),
+    "two columns": (["img", "txt"], [], ManifestFormat(label_column="labels"),
+                    r"'labels' \(option label_column\); no column 'path' \(option image_column\)\. It has img, txt"),
+    "semicolons": (["path;text"], [["a.png;b"]], ManifestFormat(), "separated by semicolons .path;text.; save.*commas"),
+    "tabs": (["path\ttext"], [["a.png\tb"]], ManifestFormat(), "separated by tabs"),
     "only a header": (HEADER, [], ManifestFormat(), "no row can be used"),
     "empty": ([], [], ManifestFormat(), "first line is empty"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(BAD_TABLES))
@@ -217,7 +223,8 @@ def test_files_that_are_no_tables(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [{"label_columns": ("a",), "label_column": "b"}, {"label_names": ("a",)}, {"label_columns": ("a", "a")},
-     {"label_columns": ("a", "b"), "label_names": ("a",)}],
+     {"label_columns": ("a", "b"), "label_names": ("a",)}, {"label_columns": ("Lung Mass", "lung_mass")},
+     {"label_column": "c", "label_names": ("a", "A")}, {"label_column": "c", "label_names": ("1", "1.0")}],
 )  # fmt: skip
 def test_contradicting_options_are_refused(arguments):
     with pytest.raises(ConfigError):
@@ -397,3 +404,89 @@ def test_labels_that_would_be_misread_as_absent_are_refused(tmp_path, cell, capl
     )
     assert [row.labels for row in manifest.rows] == [(1.0, 1.0), (0.0, 0.0)]
     assert "do not count: No Finding" in caplog.text.replace("'", "")
+
+
+def labelled(folder, cells, **options):
+    """Read a table with one row per cell of labels."""
+    rows = [[f"img/{n}.png", "text", "train", cell] for n, cell in enumerate(cells)]
+    path = write_csv(folder, ["path", "text", "split", "L"], rows)
+    return read_manifest(path, ManifestFormat(label_column="L", **options))
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (
+            ["Pneumonia", "Edema", "pneumonia"],
+            r"'Pneumonia' \(line 2\) and 'pneumonia' \(line 4\); spell it alike in all",
+        ),
+        (["Lung_Thing", "lung thing"], r"'Lung_Thing' \(line 2\) and 'lung thing' \(line 3\)"),
+        (
+            ["Edema", "Pleural Effusion|Effusion"],
+            r"'Pleural Effusion' \(line 3\) and 'Effusion' \(line 3\).*data.label_n",
+        ),
+        (["Normal", "mass", "No Finding", "Mass"], r"'Normal'.*'No Finding' \(line 4\); 'mass' .line 3. and 'Mass'"),
+        (["1", "2", "1.0"], r"'1' \(line 2\) and '1.0' \(line 4\)"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_one_label_in_two_spellings_is_not_two_labels(tmp_path, cells, expected, on_error):
+    with pytest.raises(DatasetFormatError, match=expected) as caught:
+        labelled(tmp_path, cells, on_error=on_error)
+    assert "\n" not in str(caught.value)
+
+
+def test_synonyms_that_are_both_asked_for_stay_apart(tmp_path, caplog):
+    cells = ["Fracture", "Rib Fracture", "Fracture|Rib Fracture"]
+    found = labelled(tmp_path, cells, label_names=("Fracture", "Rib Fracture"))
+    assert [row.labels for row in found.rows] == [(1, 0), (0, 1), (1, 1)]
+    assert "'Fracture', 'Rib Fracture' stay apart, but reports and prompts take them all for 'Fracture'" in caplog.text
+    with pytest.raises(DatasetFormatError, match=r"1 row \(line 3: 'Rib Fracture' for 'Fracture'\)"):
+        labelled(tmp_path, cells, label_names=("Fracture",))
+    caplog.clear()
+    form = ManifestFormat(label_columns=("Edema", "Effusion"), label_names=("Edema", "Pulmonary Edema"))
+    read_manifest(write_csv(tmp_path, HEADER, ROWS), form)
+    assert "'Edema', 'Pulmonary Edema' stay apart" in caplog.text
+
+
+def test_labels_of_published_sets_are_labels_of_their_own(tmp_path):
+    from dmlm.datasets.chexpert import LABEL_NAMES as CHEXPERT
+    from dmlm.datasets.nih import LABEL_NAMES as NIH
+
+    for names in (
+        CHEXPERT,
+        NIH,
+        (*NIH, "No Finding"),
+        ("Normal", "Bacterial pneumonia", "Viral pneumonia", "COVID-19"),
+    ):
+        assert set(labelled(tmp_path, names).label_names) == set(names)
+
+
+@pytest.mark.parametrize(
+    ("cells", "names", "order"),
+    [
+        (["10", "9", "1", "2"], ("1", "2", "9", "10"), "read"),
+        (["-1", "0.5", "-2"], ("-2", "-1", "0.5"), "read"),
+        (["KL-2", "KL-10", "KL-1"], ("KL-1", "KL-2", "KL-10"), "read"),
+        (["Severe", "None", "moderate", "Trace", "mild"], ("None", "Trace", "mild", "moderate", "Severe"), "read"),
+        (["trace", "minimal"], ("minimal", "trace"), "alphabet"),
+        (["none", "some", "severe"], ("none", "severe", "some"), "alphabet"),
+        (["A1", "B2"], ("A1", "B2"), "alphabet"),
+    ],
+)
+def test_numbers_and_grades_are_sorted_as_such(tmp_path, cells, names, order):
+    found = labelled(tmp_path, cells, one_label=True)
+    assert (found.label_names, found.label_order) == (names, order)
+    assert labelled(tmp_path, cells, label_names=names[::-1]).label_order == "given"
+
+
+def test_long_cells_are_read_as_reports_are(tmp_path):
+    long = "word " * 40_000  # Python's own limit is 131,072 characters
+    path = write_csv(
+        tmp_path, ["path", "text", "split"], [["img/0.png", "a\nb", "train"], ["img/1.png", long, "train"]]
+    )
+    csv.field_size_limit(131_072)  # reading reports raises it for the whole process
+    assert len(read_manifest(path).rows[1].text) == len(long) - 1
+    (tmp_path / "long.csv").write_text(f'path,text\n\n"a\n.png","{"x" * ((4 << 20) + 1)}"\n')
+    with pytest.raises(DatasetFormatError, match=r"long.csv: line 3: a cell has more than 4,194,304 characters"):
+        read_manifest(tmp_path / "long.csv")

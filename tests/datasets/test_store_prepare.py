@@ -190,6 +190,17 @@ def test_missing_and_empty_manifests(tmp_path, capsys):
     (tmp_path / "manifest.csv").write_text("path\n")
     assert prepare(tmp_path, tmp_path / "s") == 2
     assert "no images" in capsys.readouterr().err
+    (tmp_path / "manifest.csv").write_text("path;labels\na.png;Edema\n")
+    assert prepare(tmp_path, tmp_path / "s") == 2
+    assert "separated by semicolons, save it with commas" in capsys.readouterr().err
+
+
+def test_long_texts_in_a_manifest_are_no_hindrance(tmp_path):
+    root = folder_of_images(tmp_path / "r", 2)
+    rows = (root / "manifest.csv").read_text().splitlines()
+    long = "x" * 200_000
+    (root / "manifest.csv").write_text("\n".join([f"{rows[0]},remarks", *(f"{row},{long}" for row in rows[1:])]) + "\n")
+    assert prepare(root, tmp_path / "s") == 0
 
 
 def test_data_module_reads_folder_and_store_alike(tmp_path):

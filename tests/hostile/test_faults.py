@@ -14,6 +14,7 @@ import torch
 
 from dmlm.__main__ import main
 from dmlm.cli.checkpoint_io import AtomicCheckpointIO
+from dmlm.commands.predict_rows import RowFile
 from dmlm.io.lock import lock
 from dmlm.reports.records import RecordWriter
 
@@ -48,6 +49,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path, small_files
     with pytest.raises(OSError, match="File too large") as refused:
         AtomicCheckpointIO().save_checkpoint({"state_dict": {"x": torch.zeros(40_000)}}, place)
     assert refused.value.errno == errno.EFBIG
+    assert refused.value.filename == str(place)
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
     assert torch.load(place, weights_only=True)["state_dict"]["x"].shape == (4,)
 
@@ -56,7 +58,7 @@ def test_reports_that_do_not_fit_go_on_when_there_is_room(reports, small_files, 
     assert main(BUILD) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "File too large" in told
+    assert "r.jsonl.part: File too large" in told
     assert not Path("r.jsonl").exists()
     lift()
     assert main([*BUILD, "--resume"]) == 0
@@ -94,6 +96,15 @@ def test_two_runs_cannot_write_one_file_of_reports(reports, capsys):
         assert "another process is writing it" in capsys.readouterr().err
     os.close(held)
     assert main([*BUILD, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(("name", "letter"), [("predictions.csv", "x" * 9), ("predictions.json", "\N{WHITE SQUARE}")])
+def test_rows_that_do_not_fit_name_their_file(tmp_path, small_files, name, letter):
+    # as JSON a letter beyond ASCII takes six bytes instead of three
+    with pytest.raises(OSError, match="File too large") as refused, RowFile(tmp_path) as rows:
+        rows.write([{"image": letter * 4000}])
+    assert refused.value.filename == str(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_reproductions_cannot_work_in_one_folder(tmp_path, capsys):

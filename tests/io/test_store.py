@@ -229,6 +229,22 @@ def test_full_disk_keeps_what_was_committed(tmp_path, monkeypatch):
     assert content(write(folder, pixels)) == whole
 
 
+@pytest.mark.parametrize(("limit", "name"), [(300, "pixels-00000.bin"), (900, "index.csv")])
+def test_a_file_that_may_not_grow_is_named(tmp_path, limit, name):
+    resource = pytest.importorskip("resource")
+    size = 8 if name.startswith("pixels") else 1
+    pixels = [np.zeros((size, size), np.uint8)] * 60
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with StoreWriter(tmp_path / "s", [f"{number}.png" for number in range(60)], size, {}, 1 << 20) as writer:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large") as refused:
+                writer.append(pixels)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.filename == str(tmp_path / "s" / name)
+
+
 def test_threads_may_read_together(tmp_path):
     pixels = rows()
     store, wrong = ImageStore(write(tmp_path / "s", pixels)), []

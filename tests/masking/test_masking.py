@@ -60,6 +60,12 @@ def test_section_weights(tokens) -> None:
     assert len(hidden)
 
 
+@pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
+def test_section_weights_out_of_range_are_refused(weight: float) -> None:
+    with pytest.raises(ConfigError, match=f"^section_weight of 'definition' must be finite .*, got {weight}$"):
+        TextMasker(0.3, {"definition": weight})
+
+
 def test_text_mask_of_an_unmaskable_text_is_empty() -> None:
     tokens = tiny_bert().tokenize(["...", "no effusion"])
     mask = TextMasker()(tokens, generator())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from conftest import example_views, tiny_bert, tiny_encoder, tiny_predictor, tiny_vit
@@ -9,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.memory import allocated
 from dmlm.errors import ConfigError
-from dmlm.models import CrossModalPredictor, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder
-from dmlm.models.checkpointing import _WIDE, Checkpointing, _is_kept, run
+from dmlm.models import CrossModalPredictor, HFTextEncoder, ProbabilisticEncoder, TimmImageEncoder, checkpointing
+from dmlm.models.checkpointing import _WIDE, Checkpointing
 from dmlm.objectives import ObjectiveConfig, PretrainingObjective
 from dmlm.objectives.chunks import InChunks
 from dmlm.planning.shapes import WIDE
@@ -106,20 +108,6 @@ def test_selective_checkpointing_computes_no_matrix_product_again() -> None:
     assert counted[0] == counted[1] < counted[2]
 
 
-def test_attention_with_dropout_is_computed_again() -> None:
-    """Where a kernel draws the dropout itself, as on GPUs, leaving it out would shift all random numbers after it."""
-    plain = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-    fused = torch.ops.aten._scaled_dot_product_efficient_attention.default
-    some = (torch.zeros(1),) * 3
-    assert _is_kept(plain, some, {})
-    assert _is_kept(fused, (*some, None, True), {})
-    assert _is_kept(fused, (*some, None, True, 0.0), {})
-    assert not _is_kept(plain, (*some, 0.1), {})
-    assert not _is_kept(fused, (*some, None, True, 0.1), {})
-    assert not _is_kept(fused, (*some, None, True), {"dropout_p": 0.1})
-    assert not _is_kept(torch.ops.aten.gelu.default, some[:1], {})
-
-
 def test_an_unknown_kind_of_checkpointing_is_refused() -> None:
     with pytest.raises(ConfigError, match="auto, true, false or selective, got 'some'"):
         CrossModalPredictor(24, width=24, num_heads=2, gradient_checkpointing="some")  # type: ignore[arg-type]
@@ -147,6 +135,13 @@ def kept(encoder: ProbabilisticEncoder, predictor: CrossModalPredictor, chunk: i
     return allocated(lambda: losses.append(objective(*parts, views).loss))
 
 
+@pytest.fixture
+def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small inputs count as large ones."""
+    monkeypatch.setattr(checkpointing, "_MANY", 0)
+
+
+@pytest.mark.usefixtures("worth_it")
 def test_wide_layers_keep_their_products_by_default_and_narrow_ones_everything() -> None:
     assert WIDE == _WIDE == 384
     for width, meant in ((384, "selective"), (48, False)):
@@ -157,6 +152,14 @@ def test_wide_layers_keep_their_products_by_default_and_narrow_ones_everything()
         assert by_default != pytest.approx(other, rel=0.1)
 
 
+def test_few_elements_are_not_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpointing, "_MANY", 10**9)
+    plain = kept(*checkpointed(False, width=384))
+    assert kept(*checkpointed("auto", width=384)) == pytest.approx(plain, rel=0.02)
+    assert kept(*checkpointed("selective", width=384)) < 0.9 * plain
+
+
+@pytest.mark.usefixtures("worth_it")
 @pytest.mark.parametrize("kind", ["auto", True])
 def test_chunks_of_checkpointed_layers_hold_as_little(kind: Checkpointing) -> None:
     """Products that layers put aside would outlive the chunk, which is computed again anyway."""
@@ -165,18 +168,62 @@ def test_chunks_of_checkpointed_layers_hold_as_little(kind: Checkpointing) -> No
     assert plain < 0.7 * kept(*checkpointed(False, width=384))
 
 
-@pytest.mark.parametrize("kind", [True, "selective"])
-def test_a_graph_can_be_kept_and_gradients_have_gradients(kind: Checkpointing) -> None:
-    torch.manual_seed(0)
-    layer = torch.nn.Sequential(torch.nn.LayerNorm(6), torch.nn.Linear(6, 6), torch.nn.GELU(), torch.nn.Linear(6, 6))
-    inputs = torch.randn(4, 6, requires_grad=True)
-    results = []
-    for way in (False, kind):
-        loss = run(layer.double(), way, 6, inputs.double()).square().sum()
-        once, twice = (torch.autograd.grad(loss, [inputs, *layer.parameters()], create_graph=True) for _ in range(2))
-        torch.testing.assert_close(once, twice, rtol=0, atol=0)
-        results.append((once, torch.autograd.grad(once[0].square().sum(), inputs)))
-    torch.testing.assert_close(results[0], results[1])
+@pytest.mark.usefixtures("worth_it")
+def test_frozen_weights_cost_what_they_cost_without() -> None:
+    """Autograd keeps nothing of frozen linear layers, and runs nothing backwards that lies before what trains."""
+    counted = {}
+    for kind in (False, "auto"):
+        encoder, _ = checkpointed(kind, width=384)
+        encoder.text.model.requires_grad_(requires_grad=False)
+        encoder.text.model.encoder.layer[-1].output.dense.weight.requires_grad_(requires_grad=True)
+        tokens = encoder.tokenize(["edema", "no edema"])
+        features: list[torch.Tensor] = []
+
+        encoder.train()
+        held = allocated(lambda text=encoder.text, tokens=tokens, to=features: to.append(text(tokens).tokens))
+        with FlopCounterMode(display=False) as counter:
+            features[0].sum().backward()
+        counted[kind] = (held, counter.get_total_flops())
+        encoder.text.requires_grad_(requires_grad=False)
+        assert not encoder.text(tokens).tokens.requires_grad
+    assert counted["auto"] == (pytest.approx(counted[False][0], rel=0.05), counted[False][1])
+
+
+@pytest.mark.usefixtures("worth_it")
+def test_layers_are_called_once_where_nothing_trains() -> None:
+    """Maps of what a decision rests on (Grad-CAM) hook the parts of a layer of a model in evaluation."""
+    encoder, _ = checkpointed("auto", width=384)
+    images = torch.randint(0, 255, (2, 1, 32, 32), dtype=torch.uint8)
+    calls: list[torch.Tensor] = []
+    encoder.image.model.blocks[-1].norm1.register_forward_hook(lambda module, inputs, output: calls.append(output))
+    for training, times in ((False, 1), (True, 2)):
+        calls.clear()
+        encoder.train(training).image(images).pooled.sum().backward()
+        assert len(calls) == times
+
+
+@pytest.mark.usefixtures("worth_it")
+def test_gradients_of_single_samples() -> None:
+    encoder, _ = checkpointed("auto", width=384)
+    head, features = encoder.image_head.train(), torch.randn(3, 2, 384)
+    weights = dict(head.named_parameters())
+
+    def loss(weights: dict[str, torch.Tensor], sample: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(head, weights, (sample[None],)).mean.square().sum()  # type: ignore[no-any-return]
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, features)
+    loss(weights, features[1]).backward()
+    torch.testing.assert_close(each["mean_out.weight"][1], head.mean_out.weight.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["auto", "selective", True])
+def test_an_encoder_travels_and_its_record_does_not_depend_on_it(kind: Checkpointing) -> None:
+    encoder, _ = checkpointed(kind, width=384)
+    again = pickle.loads(pickle.dumps(encoder))
+    images = torch.randint(0, 255, (2, 1, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(again.eval().encode_image(images).mean, encoder.eval().encode_image(images).mean)
+    plain, _ = checkpointed(False, width=384)
+    assert encoder.text.config["init_args"]["hf_config"] == plain.text.config["init_args"]["hf_config"]
 
 
 def test_a_text_model_that_cannot_is_left_alone_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,20 +236,29 @@ def test_a_text_model_that_cannot_is_left_alone_unless_asked(monkeypatch: pytest
         HFTextEncoder("bert", False, config, "library", gradient_checkpointing="selective")
 
 
+@pytest.mark.usefixtures("worth_it")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiler_gets_layers_as_they_are(backend: str) -> None:
     """Whoever compiles an encoder, or asks for it by the option, sees nothing that the compiler cannot read."""
     encoder, _ = checkpointed("auto", width=384)
-    encoder.eval()
+    for block in encoder.image.model.blocks:
+        block.drop_path1.drop_prob = block.drop_path2.drop_prob = 0.0
     images, tokens = torch.randint(0, 255, (2, 1, 32, 32), dtype=torch.uint8), encoder.tokenize(["edema", "no edema"])
-    plain = encoder.image(images).pooled
-    plain.sum().backward()
+    encoder.train().image(images).pooled.sum().backward()
     expected = gradients(encoder.image)
-    encoder.zero_grad()
-    pooled = torch.compile(encoder.image, backend=backend, fullgraph=False)(images).pooled
-    pooled.sum().backward()
-    torch.testing.assert_close(gradients(encoder.image), expected)
-    encoder.train()
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    for part in ("tower", "blocks"):
+        encoder.zero_grad()
+        if part == "blocks":
+            for block in encoder.image.model.blocks:
+                block.compile(backend=backend)
+        tower = torch.compile(encoder.image, backend=backend) if part == "tower" else encoder.image
+        tower(images).pooled.sum().backward()
+        torch.testing.assert_close(gradients(encoder.image), expected)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+        assert not torch._dynamo.utils.counters["graph_break"]
+        torch._dynamo.utils.counters.clear()
     text = torch.compile(encoder.text.model, backend=backend)
     text(input_ids=tokens.input_ids).last_hidden_state.sum().backward()
     assert all(p.grad is not None for p in encoder.text.model.encoder.parameters())

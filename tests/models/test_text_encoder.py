@@ -128,11 +128,12 @@ def test_pretrained_offline_says_what_to_pass() -> None:
         ({"hf_config": {"model_type": "bird"}}, "bird"),
         ({"hf_config": {"model_type": "bert"}, "tokenizer": "missing.json"}, "missing.json"),
         ({"hf_config": {"model_type": "bert", "vocab_size": 50}, "tokenizer": "library"}, "vocab_size"),
+        ({"pretrained": True, "tokenizer": "library"}, "'library' does not go with pretrained=true"),
     ],
 )
 def test_wrong_options(arguments: dict, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        HFTextEncoder("x", pretrained=False, **arguments)
+        HFTextEncoder("x", **{"pretrained": False, **arguments})
 
 
 def test_an_option_that_transformers_would_ignore_is_named(caplog: pytest.LogCaptureFixture) -> None:

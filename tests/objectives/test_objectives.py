@@ -125,6 +125,13 @@ def test_weights_out_of_range(name: str, value: float) -> None:
         ObjectiveConfig(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["token_anchor", "pixel_anchor"])
+def test_anchors_without_masked_prediction_are_refused(name: str) -> None:
+    """They would have parameters and no gradient."""
+    with pytest.raises(ConfigError, match=r"^token_anchor and pixel_anchor .* must be 0 with masked_weight 0, got "):
+        ObjectiveConfig(masked_weight=0.0, **{name: 0.1})
+
+
 @pytest.mark.parametrize("momentum", [(2.0, 3.0), (-0.1, 1.0), (0.9, 1.1), (math.nan, 1.0), (0.9,)])
 def test_momentum_out_of_range(momentum: tuple[float, ...]) -> None:
     for made in (ObjectiveConfig, ImageObjectiveConfig, partial(Teacher, tiny_encoder())):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmlm.errors import ConfigError, DatasetNotFoundError, ReportFormatError
+from dmlm.io.lock import lock
 from dmlm.reports.provenance import Provenance, ReportRecord, text_hash
 from dmlm.reports.record_json import from_json, to_json
 from dmlm.reports.records import RecordWriter, ReportIndex, read_records
@@ -220,3 +221,75 @@ def test_forked_processes_share_an_index(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "True"
+
+
+def test_a_file_without_a_record_goes_away_and_does_not_count(tmp_path):
+    path = tmp_path / "reports.jsonl"
+
+    def begin(**options):
+        with RecordWriter(path, **options) as writer:
+            assert writer.part.exists()
+            with pytest.raises(ConfigError, match="another process is writing it"):
+                RecordWriter(path)
+            raise KeyboardInterrupt
+
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(KeyboardInterrupt):
+            begin(**options)
+        assert not list(tmp_path.iterdir())
+    path.with_name("reports.jsonl.part").touch()  # of a run that was killed at once
+    write(path, ["1"])
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ConfigError, match=r"jsonl exists; continue"):
+        RecordWriter(path)
+
+
+def test_a_file_without_reports_is_finished(tmp_path):
+    write(tmp_path / "reports.jsonl", [])
+    assert (tmp_path / "reports.jsonl").read_bytes() == b""
+
+
+def test_what_is_no_file_of_records_is_not_taken_away(tmp_path):
+    part = tmp_path / "reports.jsonl.part"
+    part.write_text("hello\n")
+    with pytest.raises(ReportFormatError):
+        RecordWriter(tmp_path / "reports.jsonl", resume=True)
+    assert part.read_text() == "hello\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs locks")
+def test_the_lock_is_on_the_file_that_is_written(tmp_path, monkeypatch):
+    """The process that had the lock takes its empty file away in the moment between opening and locking."""
+    path, part = tmp_path / "reports.jsonl", tmp_path / "reports.jsonl.part"
+    part.touch()
+    locked = []
+
+    def late(place, busy):
+        held = lock(place, busy)
+        if not locked:
+            part.unlink()
+        locked.append(place)
+        return held
+
+    monkeypatch.setattr("dmlm.reports.records.lock", late)
+    with RecordWriter(path), pytest.raises(ConfigError, match="another process"):
+        RecordWriter(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits")
+def test_a_record_of_which_a_part_fits_is_not_a_record(tmp_path):
+    import resource
+
+    path = tmp_path / "reports.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with RecordWriter(path) as writer:
+        writer.add_line("1", to_json(record("1")))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(to_json(record("1"))) + 9, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"File too large.*reports\.jsonl\.part"):
+                writer.add_line("2", to_json(record("2")))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert writer.done == {"1"}
+    write(path, ["2"], resume=True)
+    assert [item.study_id for item in read_records(path)] == ["1", "2"]

@@ -34,6 +34,7 @@ def train(config: ObjectiveConfig, mesh=None, scaled: bool = False) -> dict[str,
     parts = nn.ModuleDict({"encoder": tiny_encoder(), "predictor": tiny_predictor()})
     if config.token_anchor:
         parts["encoder"].image.gradient_checkpointing = "selective"
+        parts["encoder"].image_head.gradient_checkpointing = "selective"
     parts["objective"] = PretrainingObjective(config, parts["encoder"])
     parts.eval()
     rows = slice(0, BATCH)

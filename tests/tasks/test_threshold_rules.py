@@ -49,6 +49,13 @@ def test_an_unknown_rule_is_refused(kind) -> None:
         kind(tiny_encoder(), num_classes=4, threshold="best_f1")
 
 
+def test_a_threshold_is_found_under_any_name_of_its_finding() -> None:
+    predictor = LabelPredictor(ZeroShotModule(tiny_encoder()), ("Effusion", "edema"), {"Pleural Effusion": 0.416})
+    assert predictor.names == ("Effusion", "edema")
+    assert predictor.threshold.tolist() == [0.416, 0.5]
+    assert predictor.rules == ["best_f1_val", "fixed_0.5"]
+
+
 @pytest.mark.parametrize("validated", [True, False])
 def test_findings_without_a_threshold_are_predicted(validated, tmp_path) -> None:
     """A finding that validation has no case of, and a run without a validation split."""

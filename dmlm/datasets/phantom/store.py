@@ -28,7 +28,7 @@ from dmlm.datasets.phantom.findings import LABEL_NAMES, UNSEEN_FINDING
 from dmlm.datasets.phantom.studies import PhantomStudy, make_patient
 from dmlm.datasets.splits import SPLITS, Split
 from dmlm.errors import ConfigError, DatasetFormatError
-from dmlm.io.atomic import write_json
+from dmlm.io.atomic import naming, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,8 @@ def generate_phantoms(
         msg = f"{folder.parent}: phantoms cannot be written ({error.strerror}); set DMLM_CACHE to a writable folder"
         raise ConfigError(msg) from error
     try:
-        counts = _write(part, num_patients, image_size, seed, workers, progress)
+        with naming(folder):
+            counts = _write(part, num_patients, image_size, seed, workers, progress)
         facts = _parameters(num_patients, image_size, seed)
         sums = {name: _sha256(part / name) for name in FILES}
         drawn = {"label_names": LABEL_NAMES, **counts, "sha256": sums, "opencv": _opencv()}
