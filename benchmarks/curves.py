@@ -17,7 +17,7 @@ from benchmarks.step import compare, draw_curves
 SIZE = replace(SMALL, vit_layers=4, bert_layers=2)
 
 
-def measure(steps: int = 10, figure: Path | None = None) -> dict[str, float]:
+def measure(steps: int = 8, figure: Path | None = None) -> dict[str, float]:
     """Return the ratio of the steps, first and last losses, and how far the curves are apart."""
     one_thread()
     half, _ = half_is_faster()
