@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +177,7 @@ def optimizers(rounds: int) -> dict[str, float]:
 
 def checkpointing(rounds: int) -> dict[str, float]:
     """What computing layers, or all of them but their matrix products, again in the backward pass costs."""
-    plain, selective, saving = (_encoder(gradient_checkpointing=kind) for kind in (False, "selective", True))
+    plain, selective, saving = (_encoder(kind) for kind in (False, "selective", True))
     tokens = tokens_of_length(plain, BATCH, 128)
     images = draw(plain, BATCH).images
 
@@ -208,20 +209,23 @@ def _half(work: Callable[[], Tensor], backward: bool = True) -> Callable[[], obj
     return run
 
 
-def _vit(**options: Checkpointing) -> TimmImageEncoder:
+def _vit(keeping: Checkpointing = False) -> TimmImageEncoder:
     torch.manual_seed(0)
     kwargs = {"depth": VIT_LAYERS}
-    return TimmImageEncoder("vit_base_patch16_224", pretrained=False, model_kwargs=kwargs, **options)
+    return TimmImageEncoder(
+        "vit_base_patch16_224", pretrained=False, model_kwargs=kwargs, gradient_checkpointing=keeping
+    )
 
 
-def _bert(**options: Checkpointing) -> HFTextEncoder:
+def _bert(layout: Literal["joint", "sections"] = "joint", keeping: Checkpointing = False) -> HFTextEncoder:
     torch.manual_seed(0)
     config = {"model_type": "bert", "hidden_size": WIDTH, "num_hidden_layers": BERT_LAYERS, **DROPOUT}
+    options: dict[str, Any] = {"layout": layout, "gradient_checkpointing": keeping}
     return HFTextEncoder("bert", pretrained=False, hf_config=config, tokenizer="library", **options)
 
 
-def _encoder(**options: Checkpointing) -> ProbabilisticEncoder:
-    return ProbabilisticEncoder(_vit(**options), _bert(**options), WIDTH)
+def _encoder(keeping: Checkpointing = False) -> ProbabilisticEncoder:
+    return ProbabilisticEncoder(_vit(keeping), _bert(keeping=keeping), WIDTH)
 
 
 if __name__ == "__main__":
