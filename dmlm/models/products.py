@@ -6,7 +6,7 @@ precision that the first one left, but its recomputation does not. This one look
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -30,8 +30,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, kept: list[tuple[Any, int] | None], *, again: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.kept, self.again, self.operations = kept, again, _operations()
-        self.place = 0
+        self.kept, self.again, self.place = kept, again, 0
 
     def __enter__(self) -> _Products:
         self.place = 0  # a graph that is retained may be run backwards again
@@ -40,7 +39,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         # every operation of a layer comes through here, so that what is no product must not cost much
         kwargs = kwargs or {}
-        if func not in self.operations or not _is_kept(func, args, kwargs):
+        if not _is_kept(func, args, kwargs):
             if not self.again:
                 for written in _written(func, args, kwargs):
                     self._forget(written)
@@ -49,7 +48,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = func(*args, **kwargs)
             self.kept.append((_detached(result), _version(result)))
             return result
-        kept = self.kept[self.place]
+        kept = self.kept[self.place] if self.place < len(self.kept) else None  # torch reports a layer that differs
         self.place += 1
         if kept is None or _version(kept[0]) != kept[1]:  # written into in the layer, or after it
             return func(*args, **kwargs)
@@ -104,13 +103,14 @@ def _is_kept(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool: 
     Attention that drops weights is computed again: left out, it would draw no random numbers, and the dropout after it
     would then hide other elements than in the forward pass.
     """
-    if func not in _operations():
+    operations = _operations()
+    if func not in operations:
         return False
-    place = _operations()[func]
+    place = operations[func]
     return place is None or not kwargs.get("dropout_p", args[place] if len(args) > place else 0.0)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _operations() -> dict[Any, int | None]:
     """Operations whose results may be put aside, and which of their arguments is a rate of dropout."""
     found: dict[Any, int | None] = {}
