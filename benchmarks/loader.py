@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.loader`` prints the figures; :func:`measure` returns them. One process, one thread, CPU time, the
 sides of a ratio in turn; images are read in random order with warm files, cropped and varied from 256 to 224 pixels,
-and stacked into uint8 batches of 128.
+and written to uint8 batches of 128.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE, SIZE, BATCH = 256, 224, 128
+
+Pixels = NDArray[np.uint8]
 
 
 def measure(images: int = 1024, rounds: int = 4) -> dict[str, float]:
@@ -40,14 +42,14 @@ def measure(images: int = 1024, rounds: int = 4) -> dict[str, float]:
         _write_folder(folder / "large", pictures, names[:64], 4)
         store, train = ImageStore(folder / "store"), TrainTransform(SIZE)
 
-        def from_store(image: str, number: int) -> NDArray[np.uint8]:
-            return train(store.read(image, SIZE), None, np.random.default_rng([0, 1, number])).image
+        def from_store(out: Pixels, image: str, rng: np.random.Generator) -> None:
+            train.into(out, store.read(image, SIZE), None, rng)
 
-        def from_folder(image: str, number: int) -> NDArray[np.uint8]:
-            return _plain(folder / "small" / image, np.random.default_rng([0, 1, number]))
+        def from_folder(out: Pixels, image: str, rng: np.random.Generator) -> None:
+            out[...] = _plain(folder / "small" / image, rng)
 
-        def from_originals(image: str, number: int) -> NDArray[np.uint8]:
-            return _plain(folder / "large" / f"{int(image[:-4]) % 64}.jpg", np.random.default_rng([0, 1, number]))
+        def from_originals(out: Pixels, image: str, rng: np.random.Generator) -> None:
+            out[...] = _plain(folder / "large" / f"{int(image[:-4]) % 64}.jpg", rng)
 
         order = [names[k] for k in rng.permutation(images)]
         ours = best(lambda: _batches(from_store, order), len(order), rounds)
@@ -76,10 +78,13 @@ def best(work: Callable[[], object], count: int, rounds: int) -> float:
     return count / min(times[1:])
 
 
-def _batches(one: Callable[[str, int], NDArray[np.uint8]], order: list[str]) -> int:
+def _batches(one: Callable[[Pixels, str, np.random.Generator], None], order: list[str]) -> int:
     total = 0
     for start in range(0, len(order), BATCH):
-        total += len(np.stack([one(image, start + k) for k, image in enumerate(order[start : start + BATCH])]))
+        batch = np.empty((min(BATCH, len(order) - start), SIZE, SIZE), np.uint8)
+        for k, out in enumerate(batch):
+            one(out, order[start + k], np.random.default_rng(np.array([0, 1, start + k], np.uint32)))
+        total += len(batch)
     return total
 
 
@@ -92,7 +97,9 @@ def _dataset_work(store: object, train: object, names: list[str]) -> Callable[[]
     labels = np.full((len(names), 2), np.nan, np.float32)
     table = StudyTable("benchmark", Path(), ("a", "b"), names, names, names, labels)
     dataset = TableDataset(table, SIZE, train, pixels=store)  # type: ignore[arg-type]
-    return lambda: [collate([dataset[SampleKey(s + k, 1)] for k in range(BATCH)]) for s in range(0, 512, BATCH)]
+    return lambda: [
+        collate(dataset.__getitems__([SampleKey(s + k, 1) for k in range(BATCH)])) for s in range(0, 512, BATCH)
+    ]
 
 
 def _plain(path: Path, rng: np.random.Generator) -> NDArray[np.uint8]:

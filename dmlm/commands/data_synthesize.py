@@ -111,8 +111,9 @@ def _layout(out: Path, patients: int, options: argparse.Namespace) -> int:
 
 def _phantoms(out: Path, patients: int, options: argparse.Namespace) -> int:
     """Write phantoms as the phantom data module keeps them, or as PNG with a manifest."""
+    from dmlm.datasets.phantom.drawing import generate_phantoms
     from dmlm.datasets.phantom.export import export_files
-    from dmlm.datasets.phantom.store import generate_phantoms, read_manifest
+    from dmlm.datasets.phantom.store import read_manifest
 
     counts = {"val": round(_SHARES["val"] * patients), "test": round(_SHARES["test"] * patients)}
     counts["train"] = patients - counts["val"] - counts["test"]

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from dmlm.datamodules.base import ChestXrayDataModule, Task
 from dmlm.datamodules.workers import usable_cores
-from dmlm.datasets.phantom import PhantomDataset, generate_phantoms
+from dmlm.datasets.phantom import PhantomDataset, plan_phantoms
+from dmlm.datasets.phantom.drawing import draw_beside, draw_films
 from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AugmentConfig, Transform
 from dmlm.errors import ConfigError
 from dmlm.io.cache import cache_dir
+
+logger = logging.getLogger(__name__)
+
+_MANY = 500
+"""Patients that take about as long to draw as it takes to start a process that draws, with what it imports."""
 
 
 class PhantomDataModule(ChestXrayDataModule):
     """Synthetic radiographs with reports, labels and masks.
 
     They are drawn once (a sixth larger than ``image_size``, so that crops keep their sharpness) and kept; the same
-    ``num_*``, ``image_size`` and ``data_seed`` give the same studies on every machine.
+    ``num_*``, ``image_size`` and ``data_seed`` give the same studies on every machine. Many are drawn by processes of
+    their own while training runs: a film that is asked for before they come to it is drawn at once.
 
     Args:
         num_train: Patients in the training split; each has one to four studies.
@@ -98,13 +106,17 @@ class PhantomDataModule(ChestXrayDataModule):
         return {"findings": "multilabel", "edema": "multiclass"}.get(self.target, "binary")  # type: ignore[return-value]
 
     def prepare_data(self) -> None:
-        """Draw the phantoms, unless they are there already; one process per machine does this first."""
-        self._generated()
+        """Make up the studies and draw few films, or begin to draw many; one process per machine does this first."""
+        folder = self._planned()
+        if sum(self.num_patients.values()) < _MANY:
+            draw_films(folder)
+        elif draw_beside(folder, self._drawing_processes()):
+            logger.info("%s: films that are not drawn yet are drawn while training runs", folder)
 
     def make_dataset(self, split: Split, transform: Transform | None) -> PhantomDataset:
         """Return a split, with the training transform or (None) without augmentation."""
         return PhantomDataset(
-            self._generated(),
+            self._planned(),
             split,
             self.image_size,
             transform,
@@ -122,9 +134,10 @@ class PhantomDataModule(ChestXrayDataModule):
         """
         return 1 if cores >= 4 else 0
 
-    def _generated(self) -> Path:
+    def _planned(self) -> Path:
         root = cache_dir() / "phantoms" if self.cache is None else Path(self.cache).expanduser()
-        stored_size = round(self.image_size * 7 / 6)
-        # starting a process (importing torch in it) takes as long as drawing a few hundred patients
-        workers = min(usable_cores(), 1 + sum(self.num_patients.values()) // 500)
-        return generate_phantoms(root, self.num_patients, stored_size, self.data_seed, workers=workers)
+        return plan_phantoms(root, self.num_patients, round(self.image_size * 7 / 6), self.data_seed)
+
+    def _drawing_processes(self) -> int:
+        """Return how many processes draw beside training, which itself takes a core at least."""
+        return max(1, min(usable_cores() - 1, sum(self.num_patients.values()) // _MANY))

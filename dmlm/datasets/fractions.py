@@ -110,6 +110,11 @@ class DatasetPart(ChestXrayDataset):
         index, epoch = key if isinstance(key, SampleKey) else (int(key), 0)
         return self.whole[SampleKey(int(self.rows[index]), epoch)]
 
+    def __getitems__(self, keys: Sequence[int | SampleKey]) -> list[dict[str, object]]:
+        """Return the samples of a batch; see :meth:`dmlm.datasets.ChestXrayDataset.__getitems__`."""
+        places = [key if isinstance(key, SampleKey) else SampleKey(int(key), 0) for key in keys]
+        return self.whole.__getitems__([SampleKey(int(self.rows[index]), epoch) for index, epoch in places])
+
     def read(self, index: int) -> RawSample:
         """Read the study at ``index`` as it is stored."""
         return self.whole.read(int(self.rows[index]))

@@ -94,8 +94,18 @@ class EvalTransform:
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
 
-    def __call__(self, image: Pixels, masks: Pixels | None, rng: np.random.Generator | None = None) -> Transformed:  # noqa: ARG002
+    def __call__(self, image: Pixels, masks: Pixels | None, rng: np.random.Generator | None = None) -> Transformed:
         """Transform ``image`` uint8 ``[H, W]`` and ``masks`` uint8 ``[M, H, W]`` alike."""
+        return self.into(np.empty((self.image_size, self.image_size), np.uint8), image, masks, rng)
+
+    def into(
+        self,
+        out: Pixels,
+        image: Pixels,
+        masks: Pixels | None,
+        rng: np.random.Generator | None = None,  # noqa: ARG002
+    ) -> Transformed:
+        """Do the same, and write the image to ``out``, contiguous uint8 ``[S, S]``."""
         import cv2
 
         size = self.image_size
@@ -109,11 +119,12 @@ class EvalTransform:
         left, top = (new_width - size) // 2, (new_height - size) // 2
         zoom_x, zoom_y = new_width / width, new_height / height
         matrix = np.array([[zoom_x, 0.0, 0.5 * zoom_x - 0.5 - left], [0.0, zoom_y, 0.5 * zoom_y - 0.5 - top]])
-        return Transformed(image[top : top + size, left : left + size].copy(), _warp_masks(masks, matrix, size), matrix)
+        np.copyto(out, image[top : top + size, left : left + size])
+        return Transformed(out, _warp_masks(masks, matrix, size), matrix)
 
 
 class TrainTransform:
-    """One affine warp (crop, scale, rotation, shift), then one lookup table (brightness, contrast).
+    """One affine warp (crop, scale, rotation, shift), then one straight line of grey levels (brightness, contrast).
 
     Args:
         image_size: Side of the square that comes out, in pixels.
@@ -126,10 +137,15 @@ class TrainTransform:
 
     def __call__(self, image: Pixels, masks: Pixels | None, rng: np.random.Generator) -> Transformed:
         """Transform ``image`` uint8 ``[H, W]`` and ``masks`` uint8 ``[M, H, W]`` alike."""
+        return self.into(np.empty((self.image_size, self.image_size), np.uint8), image, masks, rng)
+
+    def into(self, out: Pixels, image: Pixels, masks: Pixels | None, rng: np.random.Generator) -> Transformed:
+        """Do the same, and write the image to ``out``, contiguous uint8 ``[S, S]``."""
         import cv2
 
         config, size = self.config, self.image_size
-        draws = rng.uniform(-1.0, 1.0, 7)  # always as many, so that one option does not change what the others draw
+        # always as many, so that one option does not change what the others draw
+        draws = (rng.random(7) * 2.0 - 1.0).tolist()
         matrix, side = self._matrix(image.shape[0], image.shape[1], draws)
         source, to_source = image, matrix
         factor = int(side / size)
@@ -139,20 +155,16 @@ class TrainTransform:
             grow_x, grow_y = image.shape[1] / width, image.shape[0] / height
             grow = np.array([[grow_x, 0.0, 0.5 * grow_x - 0.5], [0.0, grow_y, 0.5 * grow_y - 0.5], [0.0, 0.0, 1.0]])
             to_source = matrix @ grow
-        warped = _warp(source, to_source, size)
-        if config.brightness or config.contrast:
-            gain = 1.0 + config.contrast * draws[5]
-            levels = (_LEVELS * (1.0 + config.brightness * draws[4]) - 127.5) * gain + 127.5
-            np.minimum(np.maximum(np.rint(levels, out=levels), 0.0, out=levels), 255.0, out=levels)
-            warped = _pixels(cv2.LUT(warped, levels.astype(np.uint8)))
-        return Transformed(warped, _warp_masks(masks, matrix, size), matrix)
+        gain = 1.0 + config.contrast * draws[5]
+        _warp(source, to_source, out, (1.0 + config.brightness * draws[4]) * gain, 127.5 * (1.0 - gain))
+        return Transformed(out, _warp_masks(masks, matrix, size), matrix)
 
-    def _matrix(self, height: int, width: int, draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    def _matrix(self, height: int, width: int, draws: list[float]) -> tuple[NDArray[np.float64], float]:
         """Return the matrix ``[2, 3]`` from stored to new pixel indices, and the side of the crop in stored pixels."""
         config, size = self.config, self.image_size
         short = min(height, width)
         low, high = config.scale
-        crop, right, down, turn, *_, flip = draws.tolist()  # numbers of Python: a dozen steps on single ones
+        crop, right, down, turn, *_, flip = draws
         side = short * (low + (high - low) * 0.5 * (crop + 1.0))
         room = 0.5 * (short - side) + config.translation * short
         # pixel i covers i to i + 1, so its centre is i + 0.5
@@ -212,35 +224,35 @@ class AlbumentationsTransform:
         return final._replace(matrix=None)
 
 
-_LEVELS = np.arange(256, dtype=np.float64)
-
-
 class _Scratch(threading.local):
     """Memory that the warps of a thread use again: asking for it costs as much as a warp."""
 
     def __init__(self) -> None:
-        self.source = self.target = np.empty(0, np.float32)
+        self.source, self.target = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
 _scratch = _Scratch()
 
 
-def _warp(image: Pixels, matrix: NDArray[np.float64], size: int) -> Pixels:
-    """Warp by bilinear interpolation; black moves in from outside.
+def _warp(image: Pixels, matrix: NDArray[np.float64], out: Pixels, gain: float, offset: float) -> None:
+    """Warp to ``out`` by bilinear interpolation, black moving in from outside, then ``gain * level + offset``.
 
-    In float32, because that kernel of OpenCV 5 takes three quarters of the time of the one for bytes. Rounded, both
-    give the same grey levels (4.10: all but one in 200, which differ by one).
+    In float32, because that kernel of OpenCV 5 takes three quarters of the time of the one for bytes, and levels are
+    rounded once. Every step has its memory: new pages of the system cost as much as what is computed in them.
     """
     import cv2
 
     if _scratch.source.size < image.size:
         _scratch.source = np.empty(image.size, np.float32)
-    if _scratch.target.size != size * size:
-        _scratch.target = np.empty(size * size, np.float32)
-    source, target = _scratch.source[: image.size].reshape(image.shape), _scratch.target.reshape(size, size)
+    if _scratch.target.shape != out.shape:
+        _scratch.target = np.empty(out.shape, np.float32)
+    source, target = _scratch.source[: image.size].reshape(image.shape), _scratch.target
     np.copyto(source, image)
-    warped = cv2.warpAffine(source, matrix, (size, size), dst=target, flags=cv2.INTER_LINEAR)
-    return _pixels(cv2.convertScaleAbs(warped))  # rounds; nothing is below 0
+    cv2.warpAffine(source, matrix, out.shape[::-1], dst=target, flags=cv2.INTER_LINEAR)
+    if offset >= 0.0:
+        cv2.convertScaleAbs(target, dst=out, alpha=gain, beta=offset)  # nothing is below 0
+    else:
+        cv2.addWeighted(target, gain, target, 0.0, offset, dst=out, dtype=cv2.CV_8U)
 
 
 def _pixels(values: Any) -> Pixels:  # noqa: ANN401 - the types of cv2 are wider than what it returns

@@ -155,7 +155,7 @@ class ImageStore:
 
     def _row(self, image: str) -> int:
         digest = np.uint64(_digest(image))
-        row = int(np.searchsorted(self._digests, digest))
+        row = int(self._digests.searchsorted(digest))
         return row if row < len(self._digests) and self._digests[row] == digest else -1
 
 

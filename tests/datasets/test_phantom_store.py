@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dmlm.commands import data
-from dmlm.datasets.phantom import LABEL_NAMES, UNSEEN_FINDING, PhantomDataset, generate_phantoms, phantom_folder, store
+from dmlm.datasets.phantom import (
+    LABEL_NAMES,
+    UNSEEN_FINDING,
+    PhantomDataset,
+    drawing,
+    film_store,
+    generate_phantoms,
+    phantom_folder,
+    plan_phantoms,
+    store,
+)
+from dmlm.datasets.phantom.studies import make_patient
 from dmlm.errors import ConfigError, DatasetFormatError
 
 PATIENTS = {"train": 14, "val": 6, "test": 40}
@@ -59,7 +73,6 @@ def test_the_manifest_describes_the_files(folder):
     facts = json.loads((folder / "manifest.json").read_text())
     assert facts["num_patients"] == PATIENTS
     assert facts["image_size"] == SIZE
-    assert facts["sha256"] == {name: store._sha256(folder / name) for name in store.FILES}
     total = sum(facts["studies"].values())
     images = np.load(folder / "images.npy", mmap_mode="r")
     assert images.shape == (total, SIZE, SIZE)
@@ -68,18 +81,19 @@ def test_the_manifest_describes_the_files(folder):
 
 
 def test_a_complete_folder_is_not_made_again(folder, root, monkeypatch):
-    monkeypatch.setattr(store, "make_patient", None)
+    monkeypatch.setattr(store, "patient_facts", None)
+    monkeypatch.setattr(film_store, "draw_study", None)
     assert generate_phantoms(root, PATIENTS, SIZE, seed=1, progress=False) == folder
 
 
 def test_what_another_opencv_drew_is_named(tmp_path, caplog):
     arguments = (tmp_path, {"train": 1}, 32, 0)
-    folder = store.generate_phantoms(*arguments, progress=False)
-    store.generate_phantoms(*arguments, progress=False)
+    folder = generate_phantoms(*arguments, progress=False)
+    generate_phantoms(*arguments, progress=False)
     assert not caplog.records
     manifest = folder / store.MANIFEST
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "opencv": "4.9.0"}))
-    store.generate_phantoms(*arguments, progress=False)
+    generate_phantoms(*arguments, progress=False)
     assert f"{folder} was drawn with OpenCV 4.9.0, this is " in caplog.text
 
 
@@ -101,14 +115,144 @@ def test_interrupted_or_damaged_data_are_made_again(folder, tmp_path, damage):
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
 
 
-def test_a_failing_run_leaves_nothing(tmp_path, monkeypatch):
-    def stop(*arguments):
-        raise KeyboardInterrupt
+def stop(*arguments):
+    raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "make_patient", stop)
+
+def test_a_run_that_fails_before_the_studies_are_written_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "patient_facts", stop)
     with pytest.raises(KeyboardInterrupt):
         generate_phantoms(tmp_path, {"train": 2}, SIZE, seed=1, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_planned_is_drawn_when_it_is_read(folder, tmp_path):
+    planned = plan_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False)
+    films = store.open_films(planned)
+    assert (films.num_drawn, films.image_size) == (0, SIZE)
+    whole = PhantomDataset(folder, "val", SIZE, with_masks=True)
+    lazy = PhantomDataset(planned, "val", SIZE, with_masks=True)
+    other = PhantomDataset(planned, "val", SIZE, with_masks=True)
+    for index in (3, 0):
+        np.testing.assert_array_equal(lazy.read(index).image, whole.read(index).image)
+        np.testing.assert_array_equal(lazy.masks(index), whole.masks(index))
+    assert films.num_drawn == 2
+    film_store_draws = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(film_store, "draw_study", film_store_draws.append)
+        np.testing.assert_array_equal(other.masks(3), whole.masks(3))  # what one drew, all have
+    assert not film_store_draws
+    assert generate_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False) == planned
+    assert contents(planned) == contents(folder)
+
+
+def test_what_was_planned_is_what_is_drawn():
+    """Records are written before the films: a mask for each finding that they name, and no other."""
+    for patient in range(12):
+        for study in make_patient(3, "test", patient, SIZE):
+            assert set(study.masks) == set(study.severity)
+            assert set(study.severity) - {UNSEEN_FINDING} == {
+                name for name, there in zip(LABEL_NAMES, study.labels, strict=True) if there
+            }
+
+
+def test_an_interrupted_drawing_goes_on(folder, tmp_path, monkeypatch):
+    drawn = []
+
+    def third(*arguments):
+        drawn.append(arguments)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return make_study(*arguments)
+
+    make_study = film_store.draw_study
+    monkeypatch.setattr(film_store, "draw_study", third)
+    with pytest.raises(KeyboardInterrupt):
+        generate_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False)
+    again = generate_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False)
+    assert contents(again) == contents(folder)
+    total = len((folder / "studies.jsonl").read_text().splitlines())
+    assert len(drawn) == total + 1
+
+
+def test_films_that_decayed_are_drawn_again(folder, tmp_path):
+    damaged = generate_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False)
+    for name in ("images.npy", "masks.npy"):
+        array = np.load(damaged / name, mmap_mode="r+")
+        array[5, 3] ^= 1
+        array.flush()
+    films, good = store.open_films(damaged), store.open_films(folder)
+    for row in range(len(films)):
+        np.testing.assert_array_equal(films.image(row), good.image(row))
+        for name, mask in good.masks(row).items():
+            np.testing.assert_array_equal(films.masks(row)[name], mask)
+    assert contents(damaged) == contents(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_films_of_a_folder_that_may_not_be_written(tmp_path):
+    planned = plan_phantoms(tmp_path, {"train": 1}, 32, 0, progress=False)
+    for file in planned.iterdir():
+        file.chmod(0o444)
+    with pytest.raises(ConfigError, match=r"not all drawn yet.*set DMLM_CACHE"):
+        PhantomDataset(planned, "train", 32).read(0)
+
+
+def test_films_are_drawn_beside_what_runs(folder, tmp_path):
+    planned = plan_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False)
+    assert drawing.draw_beside(planned, workers=2)
+    films = store.open_films(planned)
+    end = time.monotonic() + 120
+    while films.num_drawn < len(films) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert contents(planned) == contents(folder)
+    assert not drawing.draw_beside(planned, workers=2)
+
+
+def test_what_draws_ends_with_the_process_that_started_it(tmp_path):
+    """Even where that one is killed: nothing is left that fills disks and cores."""
+    planned = plan_phantoms(tmp_path, {"train": 4000}, 64, 0, progress=False)
+    code = (
+        "import os, signal, sys; from pathlib import Path; from dmlm.datasets.phantom.drawing import _start\n"
+        "child = _start(Path(sys.argv[1]), 0, 1, True); print(child.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(planned)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    pid = int(parent.stdout.readline())
+    films = store.open_films(planned)
+    while not films.num_drawn:
+        time.sleep(0.05)
+    os.kill(pid, 0)  # it is there
+    parent.kill()
+    parent.communicate()
+    end = time.monotonic() + 60
+    while time.monotonic() < end and _runs(pid):
+        time.sleep(0.05)
+    assert not _runs(pid)
+    assert films.num_drawn < len(films)
+
+
+def _runs(pid):
+    """Whether a process runs; one that ended and that nobody asked for its status does not."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_process_that_fails_to_draw_is_named(tmp_path, monkeypatch):
+    planned = plan_phantoms(tmp_path, {"train": 4}, 32, 0, progress=False)
+    start = drawing._start
+
+    def elsewhere(folder, *arguments, **options):
+        return start(folder / "gone", *arguments, **options)
+
+    monkeypatch.setattr(drawing, "_start", elsewhere)
+    with pytest.raises(ConfigError, match=r"a process that draws films ended .*run the same command again"):
+        drawing.draw_films(planned, workers=2, progress=False)
 
 
 def test_two_at_once_agree(tmp_path):
@@ -162,9 +306,8 @@ def test_samples(folder):
 def test_a_pickled_dataset_carries_no_pixels(folder):
     dataset = PhantomDataset(folder, "test", SIZE)
     packed = pickle.dumps(dataset)
-    assert b"images.npy" not in packed
-    state = dataset.__getstate__()
-    assert "_images" not in state
+    plain = pickle.dumps((dataset.records, dataset._reports))
+    assert len(packed) - len(plain) < len(dataset) * 300 < len(dataset) * SIZE * SIZE
     assert (pickle.loads(packed).read(1).image == dataset.read(1).image).all()
 
 

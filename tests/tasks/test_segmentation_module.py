@@ -149,8 +149,7 @@ class EmptyMasks(PhantomDataModule):
 
     def make_dataset(self, split, transform):
         dataset = super().make_dataset(split, transform)
-        for record in dataset.records:
-            record["mask_rows"].clear()
+        dataset.masks = lambda _: np.zeros((1, 37, 37), np.uint8)  # as stored, a sixth larger
         return dataset
 
 

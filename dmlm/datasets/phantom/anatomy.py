@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.datasets.phantom.canvas import Plane, Points, curve, ribbon
+from dmlm.datasets.phantom.vessels import Vessels
 
 Side = Literal["left", "right"]
 SIDES: Final[tuple[Side, Side]] = ("right", "left")
@@ -55,7 +56,7 @@ class Anatomy:
         bone: Density of bone relative to the standard.
         scoliosis: Largest sideways deviation of the spine.
         clavicle: How much higher (negative) or lower the outer end of the clavicles is.
-        vessels: Vessel trees per side: points ``[K, 5, 2]`` and widths ``[K]``.
+        vessels: Vessel tree of each side.
     """
 
     habitus: float
@@ -70,7 +71,7 @@ class Anatomy:
     bone: float
     scoliosis: float
     clavicle: float
-    vessels: dict[Side, tuple[Points, NDArray[np.float64]]]
+    vessels: dict[Side, Vessels]
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Anatomy:
@@ -89,7 +90,7 @@ class Anatomy:
             bone=float(rng.uniform(0.75, 1.15)),
             scoliosis=float(rng.normal(0.0, 0.004)),
             clavicle=float(rng.uniform(-0.02, 0.02)),
-            vessels={side: _vessel_tree(side, rng) for side in SIDES},
+            vessels={side: Vessels(side, rng) for side in SIDES},
         )
 
     def place(self, points: Points, side: Side) -> Points:
@@ -172,8 +173,8 @@ class Anatomy:
     @cached_property
     def vessel_lines(self) -> tuple[list[Points], NDArray[np.float64]]:
         """Vessels of both sides as lines, and their widths."""
-        lines = [line for side in SIDES for line in self.vessels[side][0]]
-        return lines, np.concatenate([self.vessels[side][1] for side in SIDES])
+        trees = [self.vessels[side].lines for side in SIDES]
+        return [line for points, _ in trees for line in points], np.concatenate([widths for _, widths in trees])
 
     @cached_property
     def trunk(self) -> tuple[list[Points], list[float]]:
@@ -216,44 +217,3 @@ class Anatomy:
     def wall_x(self, y: float) -> float:
         """Inner edge of the right chest wall at height ``y``, in the standard shape."""
         return float(np.interp(y, _FLANK[:, 1], _FLANK[:, 0]))
-
-
-def _vessel_tree(side: Side, rng: np.random.Generator) -> tuple[Points, NDArray[np.float64]]:
-    """Grow pulmonary vessels from a hilum: three generations, thinner and shorter each.
-
-    Returns:
-        Points ``[K, 5, 2]`` and widths ``[K]`` (fractions of the film).
-    """
-    hilum = np.array([0.432, 0.452] if side == "right" else [0.578, 0.432])
-    outward = -1.0 if side == "right" else 1.0
-    count = 9
-    # from straight up to steeply down; lower-zone vessels are longer and wider
-    heading = np.linspace(-1.30, 1.32, count) + rng.normal(0.0, 0.07, count)
-    low = np.clip(0.5 + 0.5 * np.sin(heading), 0.0, 1.0)
-    length = (0.17 + 0.06 * low) * rng.uniform(0.8, 1.2, count)
-    width = (0.0062 + 0.0050 * low) * rng.uniform(0.8, 1.2, count)
-    start = hilum + rng.normal(0.0, 0.012, (count, 2))
-    lines, widths = [], []
-    steps = np.linspace(0.0, 1.0, 5)
-    for generation in range(4):
-        bend = rng.normal(0.0, 0.35, len(heading))
-        angle = heading[:, None] + bend[:, None] * steps
-        stride = (length / 4)[:, None] * np.ones(5)
-        stride[:, 0] = 0.0
-        x = start[:, :1] + outward * np.cumsum(stride * np.cos(angle), axis=1)
-        y = start[:, 1:] + np.cumsum(stride * np.sin(angle), axis=1)
-        line = np.stack([x, y], axis=2)
-        # each line is cut in two so that it tapers
-        lines.extend([line[:, :3], line[:, 2:]])
-        widths.extend([width, 0.7 * width])
-        if generation == 3:
-            break
-        children = 2
-        parent = np.repeat(np.arange(len(heading)), children)
-        at = rng.integers(1, 5, len(parent))
-        start = line[parent, at]
-        turn = rng.choice([-1.0, 1.0], len(parent)) * rng.uniform(0.35, 0.8, len(parent))
-        heading = heading[parent] + bend[parent] * steps[at] + turn
-        length = length[parent] * rng.uniform(0.45, 0.68, len(parent))
-        width = np.maximum(width[parent] * rng.uniform(0.45, 0.65, len(parent)), 0.0012)
-    return np.concatenate(lines), np.concatenate(widths)

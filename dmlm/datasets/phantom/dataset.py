@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from dmlm.datasets.base import ChestXrayDataset, RawSample
 from dmlm.datasets.phantom.findings import LABEL_NAMES
-from dmlm.datasets.phantom.store import read_manifest
+from dmlm.datasets.phantom.store import open_films, read_manifest, read_records
 from dmlm.datasets.splits import SPLITS, Split
 from dmlm.datasets.transforms import Transform
 from dmlm.errors import ConfigError, DatasetFormatError
@@ -24,12 +23,13 @@ EDEMA_GRADES: Final = ("Edema none", "Edema mild", "Edema moderate", "Edema seve
 
 
 class PhantomDataset(ChestXrayDataset):
-    """One split of a folder that :func:`dmlm.datasets.phantom.generate_phantoms` made.
+    """One split of a folder that :func:`dmlm.datasets.phantom.generate_phantoms` or ``plan_phantoms`` made.
 
+    Films that are not drawn yet are drawn when they are read, and kept.
     ``labels`` say what is in the image; the report says what its reader saw, which may be less.
 
     Args:
-        root: The folder that :func:`generate_phantoms` returned.
+        root: The folder that they returned.
         split: ``"train"``, ``"val"`` or ``"test"``.
         image_size: Height and width of the images that come out, in pixels.
         transform: Turns stored pixels into the model's; None resizes without augmentation.
@@ -69,8 +69,8 @@ class PhantomDataset(ChestXrayDataset):
         self.root = Path(root)
         self.with_masks = with_masks
         self._stored_size = int(read_manifest(self.root)["image_size"])
-        with (self.root / "studies.jsonl").open(encoding="utf-8") as file:
-            records = [json.loads(line) for line in file]
+        records = read_records(self.root)
+        self._films = open_films(self.root, records)
         self._rows = [row for row, record in enumerate(records) if record["split"] == split]
         self.records: list[dict[str, Any]] = [records[row] for row in self._rows]
         if not self.records:
@@ -78,7 +78,6 @@ class PhantomDataset(ChestXrayDataset):
             raise DatasetFormatError(msg)
         self._labels = self.labels
         self._reports = [_report(record) for record in self.records]
-        self._open()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -119,7 +118,7 @@ class PhantomDataset(ChestXrayDataset):
         """Read the study at ``index`` as it is stored."""
         record = self.records[index]
         return RawSample(
-            image=np.array(self._images[self._rows[index]]),
+            image=self._films.image(self._rows[index]),
             report=self._reports[index],
             text=record["text"],
             labels=self._labels[index],
@@ -132,23 +131,11 @@ class PhantomDataset(ChestXrayDataset):
         """Return where the findings of ``mask_of`` are in the stored image, uint8 ``[M, H, W]``, 0 or 1."""
         size = self._stored_size
         masks = np.zeros((len(self.mask_of), size, size), np.uint8)
-        rows = self.records[index]["mask_rows"]
+        found = self._films.masks(self._rows[index])
         for mask, name in zip(masks, self.mask_of, strict=True):
-            if name in rows:
-                mask[...] = np.unpackbits(self._masks[rows[name]], count=size * size).reshape(size, size)
+            if name in found:
+                mask[...] = found[name]
         return masks
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the memory maps out: a worker process opens its own, instead of getting a copy of all pixels."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_images", "_masks")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
-
-    def _open(self) -> None:
-        self._images = np.load(self.root / "images.npy", mmap_mode="r")
-        self._masks = _map(self.root / "masks.npy")
 
 
 def target_names(target: str) -> tuple[str, ...]:
@@ -165,14 +152,6 @@ def target_names(target: str) -> tuple[str, ...]:
         msg = f"phantoms have no target '{target}'; data.target may be findings, edema, or {', '.join(LABEL_NAMES)}"
         raise ConfigError(msg)
     return (target,)
-
-
-def _map(path: Path) -> NDArray[np.uint8]:
-    """Open an array as a memory map; an empty one (no finding anywhere) cannot be mapped."""
-    try:
-        return np.asarray(np.load(path, mmap_mode="r"))
-    except ValueError:
-        return np.asarray(np.load(path))
 
 
 def _report(record: dict[str, Any]) -> StructuredReport:

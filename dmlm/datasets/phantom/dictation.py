@@ -12,11 +12,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dmlm.datasets.phantom import phrases, wording
+from dmlm.datasets.phantom.chances import Chances
 from dmlm.datasets.phantom.findings import DOUBTFUL_BELOW, LABEL_NAMES, MILD_BELOW, Lesion
 from dmlm.datasets.phantom.history import Visit
 from dmlm.reports.schema import Existence, Laterality, Observation
 
 _SLOT = re.compile(r"\[(\w+)\]")
+_LISTED = Chances([0.45, 0.3, 0.17, 0.08])
+"""How many absent findings a sentence denies."""
 
 
 @dataclass
@@ -190,7 +193,7 @@ def _negations(absent: Sequence[str], rng: np.random.Generator) -> list[tuple[st
     names = [absent[place] for place in rng.permutation(len(absent))]
     result = []
     while names:
-        count = int(rng.choice([1, 2, 3, 4], p=[0.45, 0.3, 0.17, 0.08]))
+        count = 1 + _LISTED.draw(rng)
         group, names = names[:count], names[count:]
         if len(group) == 1:
             sentence = _pick(wording.ABSENT[group[0]], rng)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dmlm.datasets.phantom.drawing import generate_phantoms
 from dmlm.datasets.phantom.findings import LABEL_NAMES
-from dmlm.datasets.phantom.store import iterate_studies
+from dmlm.datasets.phantom.store import open_films, read_records
 from dmlm.errors import ConfigError
 from dmlm.io.atomic import atomic_path
 
@@ -47,6 +48,8 @@ def export_files(
     Raises:
         ConfigError: If ``out`` already holds ``images`` or ``masks``.
     """
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
     folder = Path(out)
     for name in ("images", "masks", "manifest.csv"):
         if (folder / name).exists():
@@ -55,21 +58,23 @@ def export_files(
     folder.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".phantoms.", suffix=".part", dir=folder))
     try:
+        store = generate_phantoms(part, num_patients, image_size, seed, workers, progress)
+        records = read_records(store)
+        films = open_films(store, records)
         (part / "images").mkdir()
         (part / "masks").mkdir()
         with atomic_path(folder / "manifest.csv") as target:
             with target.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow([*COLUMNS, *LABEL_NAMES])
-                for patient in iterate_studies(num_patients, image_size, seed, workers, progress):
-                    for study in patient:
-                        path = f"images/{study.study_id}.png"
-                        _write_png(part / path, study.image)
-                        for name, mask in study.masks.items():
-                            place = f"{study.study_id}__{name.lower().replace(' ', '_')}.png"
-                            _write_png(part / "masks" / place, mask.astype(np.uint8) * np.uint8(255))
-                        row = [path, study.text, study.split, study.patient_id, study.study_id, study.view]
-                        writer.writerow([*row, *study.labels])
+                for number, study in enumerate(tqdm(records, desc="PNG", unit="film", disable=not progress)):
+                    path = f"images/{study['study_id']}.png"
+                    _write_png(part / path, films.image(number))
+                    for name, mask in films.masks(number).items():
+                        place = f"{study['study_id']}__{name.lower().replace(' ', '_')}.png"
+                        _write_png(part / "masks" / place, mask * np.uint8(255))
+                    facts = [study[name] for name in ("text", "split", "patient_id", "study_id", "view")]
+                    writer.writerow([path, *facts, *study["labels"]])
             for name in ("images", "masks"):
                 (part / name).rename(folder / name)
     finally:

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 
 from dmlm.datasets.phantom.anatomy import Anatomy
+from dmlm.datasets.phantom.chances import Chances
 from dmlm.datasets.phantom.film import Technique
 from dmlm.datasets.phantom.findings import LABEL_NAMES, UNSEEN_FINDING, ZONES, Lesion, Lookalike
 from dmlm.reports.schema import Laterality
@@ -19,6 +20,8 @@ UNSEEN_SHARE: Final = 0.12
 """Share of test patients with the unseen finding."""
 
 _HEALTHY: Final = 0.06
+_STUDIES: Final = Chances([0.5, 0.28, 0.14, 0.08])
+_ZONE: Final = Chances([0.3, 0.3, 0.4])
 _SIDED: Final = {"Atelectasis": 0.25, "Consolidation": 0.15, "Pleural Effusion": 0.3, "Pleural Thickening": 0.15}
 _PERSISTS: Final = {"Cardiomegaly": 0.97, "Nodule": 0.93, "Pleural Thickening": 0.95, "Support Devices": 0.75}
 
@@ -48,7 +51,7 @@ def draw_history(rng: np.random.Generator, split: str) -> tuple[Anatomy, list[Vi
     hidden = Lesion(UNSEEN_FINDING, float(rng.uniform(0.1, 1.0)), _seed(rng))
     usually_portable = rng.random() < 0.3
     visits: list[Visit] = []
-    for number in range(int(rng.choice([1, 2, 3, 4], p=[0.5, 0.28, 0.14, 0.08]))):
+    for number in range(1 + _STUDIES.draw(rng)):
         changes: dict[str, Change] = {}
         if number:
             lesions, changes = _evolve(lesions, rng)
@@ -91,7 +94,7 @@ def _lesion(name: str, rng: np.random.Generator, sides: dict[str, Laterality | N
             side = "bilateral"
     zone = None
     if name in ("Consolidation", "Nodule", "Pleural Thickening"):
-        zone = ZONES[int(rng.choice(3, p=[0.3, 0.3, 0.4]))]
+        zone = ZONES[_ZONE.draw(rng)]
     strength = float(rng.beta(2.2, 1.2))
     devices: tuple[str, ...] = ()
     if name == "Support Devices":

@@ -30,7 +30,7 @@ def consolidation(chest: Chest, lesion: Lesion) -> Plane:
         density = 0.52 + 0.42 * lesion.strength
         mottle = np.clip(1.0 + 0.16 * canvas.clouds(rng, 0.03), 0.4, 1.3)
         chest.aeration *= 1.0 - np.minimum(density * mottle, 0.97) * patch
-        points, widths = chest.anatomy.vessels[side]
+        points, widths = chest.anatomy.vessels[side].lines
         airways = canvas.strokes(list(points[:36]), np.minimum(0.6 * widths[:36], 0.005))
         chest.lucent += (0.11 * lesion.strength) * airways * patch
         chest.vessel_gain *= 1.0 - 0.85 * patch

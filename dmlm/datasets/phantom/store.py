@@ -1,9 +1,10 @@
-"""Phantoms on disk: made once into a folder that is complete or absent, and read through memory maps.
+"""Phantoms on disk: what is known of them is written at once, the films when they are drawn.
 
-A folder holds ``images.npy`` (uint8 ``[N, H, W]``), ``masks.npy`` (uint8 ``[K, ceil(H * W / 8)]``, bits of the ``K``
-masks that are not empty), ``studies.jsonl`` (one record per study, in the order of the images) and ``manifest.json``.
-It is written under a temporary name and renamed when it is whole, so that neither an interrupted run nor a second
-process ever shows half a data set.
+A folder holds ``studies.jsonl`` (one record per study, in the order of the images), ``images.npy`` (uint8
+``[N, H, W]``), ``masks.npy`` (uint8 ``[K, ceil(H * W / 8)]``, bits of the ``K`` masks of findings that are there),
+``checksums.npy`` (uint32 ``[N]``, 0 where a film is not drawn yet) and ``manifest.json``. It is written under a
+temporary name and renamed, so that neither an interrupted run nor a second process ever shows half a folder; its arrays
+have their full size then, and :class:`dmlm.datasets.phantom.film_store.FilmStore` fills them.
 """
 
 from __future__ import annotations
@@ -11,31 +12,31 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from dmlm.datasets.phantom.film_store import CHECKSUMS, IMAGES, MASKS, FilmStore
 from dmlm.datasets.phantom.findings import LABEL_NAMES, UNSEEN_FINDING
-from dmlm.datasets.phantom.studies import PhantomStudy, make_patient
-from dmlm.datasets.splits import SPLITS, Split
+from dmlm.datasets.phantom.studies import patient_facts
+from dmlm.datasets.splits import SPLITS
 from dmlm.errors import ConfigError, DatasetFormatError
 from dmlm.io.atomic import naming, write_json
 
 logger = logging.getLogger(__name__)
 
-GENERATOR_VERSION: Final = 3
-"""Goes into the name of the folder: a change of what is drawn or dictated must raise it."""
+GENERATOR_VERSION: Final = 4
+"""Goes into the name of the folder: a change of what is drawn, dictated or kept must raise it."""
 MANIFEST: Final = "manifest.json"
-FILES: Final = ("images.npy", "masks.npy", "studies.jsonl")
+STUDIES: Final = "studies.jsonl"
+FILES: Final = (IMAGES, MASKS, CHECKSUMS, STUDIES)
 
 _SMALLEST: Final = 32
 
@@ -51,15 +52,10 @@ def phantom_folder(root: str | os.PathLike[str], num_patients: Mapping[str, int]
     return Path(root) / f"phantom-{image_size}px-{digest}"
 
 
-def generate_phantoms(
-    root: str | os.PathLike[str],
-    num_patients: Mapping[str, int],
-    image_size: int,
-    seed: int,
-    workers: int = 1,
-    progress: bool = True,
+def plan_phantoms(
+    root: str | os.PathLike[str], num_patients: Mapping[str, int], image_size: int, seed: int, progress: bool = True
 ) -> Path:
-    """Make the phantoms, unless they are there already.
+    """Make up the patients with their studies and reports, unless they are there already; no film is drawn.
 
     The result depends on ``num_patients``, ``image_size`` and ``seed`` only: patient ``p`` of a split is drawn from
     ``(seed, split, p)``, so more patients leave the first ones as they are. Another version of OpenCV may draw some
@@ -71,7 +67,6 @@ def generate_phantoms(
         num_patients: Patients per split (``train``, ``val``, ``test``), each with one to four studies.
         image_size: Height and width of the films in pixels, at least 32.
         seed: Seed, 0 or more.
-        workers: Processes that draw; 1 draws in this one.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -84,9 +79,6 @@ def generate_phantoms(
     if is_complete(folder):
         _compare_opencv(folder)
         return folder
-    if workers < 1:
-        msg = f"phantoms: workers must be at least 1, got {workers}"
-        raise ConfigError(msg)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
@@ -95,16 +87,34 @@ def generate_phantoms(
         raise ConfigError(msg) from error
     try:
         with naming(folder):
-            counts = _write(part, num_patients, image_size, seed, workers, progress)
+            counts = _write(part, num_patients, image_size, seed, progress)
         facts = _parameters(num_patients, image_size, seed)
-        sums = {name: _sha256(part / name) for name in FILES}
-        drawn = {"label_names": LABEL_NAMES, **counts, "sha256": sums, "opencv": _opencv()}
-        write_json(part / MANIFEST, {**facts, **drawn})
+        write_json(part / MANIFEST, {**facts, "label_names": LABEL_NAMES, **counts, "opencv": _opencv()})
         part.chmod(0o755)
         _publish(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of ``studies.jsonl``: what is known of each study, and where in ``masks.npy`` its masks are."""
+    with (folder / STUDIES).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def open_films(folder: Path, records: Sequence[Mapping[str, Any]] | None = None) -> FilmStore:
+    """Open the films of a folder.
+
+    Args:
+        folder: What :func:`plan_phantoms` returned.
+        records: Its :func:`read_records`, where they were read already.
+
+    Raises:
+        DatasetFormatError: If the folder is no complete set of phantoms.
+    """
+    facts = read_manifest(folder)
+    return FilmStore(folder, read_records(folder) if records is None else records, facts["image_size"], facts["seed"])
 
 
 def _compare_opencv(folder: Path) -> None:
@@ -127,7 +137,7 @@ def _opencv() -> str:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether a folder holds a whole data set: its manifest, which is written last, and files of the right length."""
+    """Whether a folder is whole, drawn or not: its manifest, which is written last, and files of the right length."""
     try:
         facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return all((folder / name).stat().st_size == facts["bytes"][name] for name in FILES)
@@ -148,80 +158,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def iterate_studies(
-    num_patients: Mapping[str, int], image_size: int, seed: int, workers: int, progress: bool
-) -> Iterator[list[PhantomStudy]]:
-    """Draw all patients, in order of split and number; ``workers`` processes share the work."""
+def _write(part: Path, num_patients: Mapping[str, int], image_size: int, seed: int, progress: bool) -> dict[str, Any]:
+    """Write the records and empty arrays; returns counts per split and file sizes."""
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    jobs = [(split, patient) for split in SPLITS for patient in range(num_patients.get(split, 0))]
-    draw = partial(_draw, seed, image_size)
-    with ExitStack() as stack:
-        if workers > 1:
-            import multiprocessing
-            from concurrent.futures import ProcessPoolExecutor
-
-            # a fresh interpreter: forking a process that runs threads (torch, OpenCV) may hang
-            context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-            # unlike multiprocessing.Pool it gives up when processes die, instead of starting them for ever
-            pool = stack.enter_context(ProcessPoolExecutor(workers, context, initializer=_single_thread))
-            patients: Iterator[list[PhantomStudy]] = _drawn(
-                pool.map(draw, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
-            )
-        else:
-            patients = map(draw, jobs)
-        bar = tqdm(patients, total=len(jobs), desc=f"phantoms {image_size} px", unit="patient", disable=not progress)
-        yield from bar
-
-
-def _drawn(patients: Iterator[list[PhantomStudy]]) -> Iterator[list[PhantomStudy]]:
-    """Say in one line why processes died, which a script without a main guard makes all of them do."""
-    from concurrent.futures.process import BrokenProcessPool
-
-    try:
-        yield from patients
-    except BrokenProcessPool as error:
-        msg = (
-            "the processes that draw phantoms ended at once; in a script of your own, start everything below "
-            "'if __name__ == \"__main__\":' (Python imports the script in such processes), or draw with workers=1"
-        )
-        raise ConfigError(msg) from error
-
-
-def _draw(seed: int, image_size: int, job: tuple[Split, int]) -> list[PhantomStudy]:
-    return make_patient(seed, job[0], job[1], image_size)
-
-
-def _single_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(0)
-
-
-def _write(
-    part: Path, num_patients: Mapping[str, int], image_size: int, seed: int, workers: int, progress: bool
-) -> dict[str, Any]:
-    """Write the three data files; returns counts per split and file sizes."""
     studies: Counter[str] = Counter()
     positives: Counter[str] = Counter()
     masks = 0
-    with ExitStack() as stack:
-        pixels, bits = (stack.enter_context((part / f"{name}.raw").open("wb")) for name in ("images", "masks"))
-        records = stack.enter_context((part / "studies.jsonl").open("w", encoding="utf-8"))
-        for patient in iterate_studies(num_patients, image_size, seed, workers, progress):
-            for study in patient:
-                rows = {}
-                for name, mask in study.masks.items():
-                    bits.write(np.packbits(mask).tobytes())
-                    rows[name], masks = masks, masks + 1
-                pixels.write(study.image.tobytes())
+    patients = [(split, patient) for split in SPLITS for patient in range(num_patients.get(split, 0))]
+    with (part / STUDIES).open("w", encoding="utf-8") as records:
+        for split, patient in tqdm(patients, desc="phantom studies", unit="patient", disable=not progress):
+            for study in patient_facts(seed, split, patient):
+                rows = {name: masks + number for number, name in enumerate(study.severity)}
+                masks += len(rows)
                 records.write(json.dumps({**study.record(), "mask_rows": rows}) + "\n")
-                studies[study.split] += 1
-                positives.update(name for name, there in zip(LABEL_NAMES, study.labels, strict=True) if there)
-                positives[UNSEEN_FINDING] += study.unseen
+                studies[split] += 1
+                positives.update(list(study.severity))
     total = sum(studies.values())
-    _with_header(part / "images.raw", part / "images.npy", (total, image_size, image_size))
-    _with_header(part / "masks.raw", part / "masks.npy", (masks, (image_size**2 + 7) // 8))
+    _empty(part / IMAGES, np.dtype(np.uint8), (total, image_size, image_size))
+    _empty(part / MASKS, np.dtype(np.uint8), (masks, (image_size**2 + 7) // 8))
+    _empty(part / CHECKSUMS, np.dtype(np.uint32), (total,))
     return {
         "studies": {split: studies[split] for split in SPLITS},
         "positives": {name: positives[name] for name in (*LABEL_NAMES, UNSEEN_FINDING)},
@@ -230,12 +186,15 @@ def _write(
     }
 
 
-def _with_header(raw: Path, target: Path, shape: tuple[int, ...]) -> None:
-    """Put numpy's header before raw bytes; the number of studies is known only at the end."""
-    with raw.open("rb") as source, target.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        shutil.copyfileobj(source, file, 1 << 20)
-    raw.unlink()
+def _empty(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Write an array of zeros. Every byte: a disk that is full says so now, and not in the middle of training."""
+    left = math.prod(shape) * dtype.itemsize
+    zeros = bytes(min(left, 1 << 20))
+    with path.open("wb") as file:
+        descr = np.lib.format.dtype_to_descr(dtype)
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        while left > 0:
+            left -= file.write(zeros[:left])
 
 
 def _publish(part: Path, folder: Path) -> None:
@@ -278,11 +237,3 @@ def _parameters(num_patients: Mapping[str, int], image_size: int, seed: int) -> 
         raise ConfigError(msg)
     counts = {split: int(num_patients.get(split, 0)) for split in SPLITS}
     return {"generator": GENERATOR_VERSION, "num_patients": counts, "image_size": image_size, "seed": seed}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

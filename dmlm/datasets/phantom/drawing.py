@@ -1,0 +1,176 @@
+"""Draw the films of a folder of phantoms in processes of their own: all of them now, or while something else runs.
+
+A process is ``python -m dmlm.datasets.phantom.drawing FOLDER PART PARTS NICE`` and draws every ``PARTS``-th block of
+films. It is a command and not a pool of :mod:`multiprocessing`, so that a user's script needs no main guard, and it
+ends when its standard input does, which the system closes with the process that started it, however that ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from dmlm.datasets.phantom.film_store import FilmStore
+from dmlm.datasets.phantom.store import open_films, plan_phantoms
+from dmlm.errors import ConfigError
+
+_LOOK_SECONDS: Final = 0.1
+_NICE: Final = 10
+_BLOCK: Final = 32
+"""Films in a row that one process draws: studies of a patient share outlines."""
+
+
+def generate_phantoms(
+    root: str | os.PathLike[str],
+    num_patients: Mapping[str, int],
+    image_size: int,
+    seed: int,
+    workers: int = 1,
+    progress: bool = True,
+) -> Path:
+    """Make phantoms with all their films, unless they are there already; an interrupted run goes on where it was.
+
+    Args:
+        root: Folder that keeps generated data sets; made where absent.
+        num_patients: Patients per split (``train``, ``val``, ``test``), each with one to four studies.
+        image_size: Height and width of the films in pixels, at least 32.
+        seed: Seed, 0 or more.
+        workers: Processes that draw; 1 draws in this one. The result does not depend on it.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The folder (see :func:`dmlm.datasets.phantom.store.phantom_folder`).
+
+    Raises:
+        ConfigError: If a parameter cannot be used, or ``root`` cannot be written.
+    """
+    if workers < 1:
+        msg = f"phantoms: workers must be at least 1, got {workers}"
+        raise ConfigError(msg)
+    folder = plan_phantoms(root, num_patients, image_size, seed, progress)
+    draw_films(folder, workers, progress)
+    return folder
+
+
+def draw_films(folder: Path, workers: int = 1, progress: bool = True) -> None:
+    """Draw the films that are not drawn yet, and return when all are.
+
+    Args:
+        folder: A folder of :func:`dmlm.datasets.phantom.store.plan_phantoms`.
+        workers: Processes that draw; 1 draws in this one.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ConfigError: If they cannot be drawn.
+    """
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    films = open_films(folder)
+    if films.num_drawn == len(films):
+        return
+    description = f"phantoms {films.image_size} px"
+    with tqdm(total=len(films), desc=description, unit="film", disable=not progress, initial=films.num_drawn) as bar:
+        for done in _one_by_one(films) if workers == 1 else _by_processes(films, workers):
+            bar.update(done - bar.n)
+
+
+def draw_beside(folder: Path, workers: int) -> bool:
+    """Start drawing the films that are not drawn yet, at low priority, and return at once.
+
+    What draws ends when it is done, and with this process at the latest.
+
+    Args:
+        folder: A folder of :func:`dmlm.datasets.phantom.store.plan_phantoms`.
+        workers: Processes that draw.
+
+    Returns:
+        Whether there was something to draw.
+    """
+    films = open_films(folder)
+    if films.num_drawn == len(films):
+        return False
+    processes = [_start(folder, part, workers, background=True) for part in range(workers)]
+    atexit.register(_end, processes)
+    return True
+
+
+def _one_by_one(films: FilmStore) -> Iterator[int]:
+    for row in range(len(films)):
+        films.draw(row)
+        yield films.num_drawn
+
+
+def _by_processes(films: FilmStore, workers: int) -> Iterator[int]:
+    """Yield how many films are drawn, until all are."""
+    processes = [_start(films.folder, part, workers, background=False) for part in range(workers)]
+    try:
+        while any(process.poll() is None for process in processes):
+            time.sleep(_LOOK_SECONDS)
+            yield films.num_drawn
+        for process in processes:
+            if process.returncode:
+                answer = process.stderr.read().decode(errors="replace") if process.stderr else ""
+                said = answer.strip().rpartition("\n")[2] or f"status {process.returncode}"
+                msg = f"{films.folder}: a process that draws films ended ({said}); run the same command again"
+                raise ConfigError(msg)
+        yield films.num_drawn
+    finally:
+        _end(processes)
+
+
+def _start(folder: Path, part: int, parts: int, background: bool) -> subprocess.Popen[bytes]:
+    import dmlm
+
+    # the package that runs here, wherever it was found
+    paths = [str(Path(dmlm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, "-m", "dmlm.datasets.phantom.drawing", str(folder.absolute()), str(part), str(parts)]
+    command.append(str(_NICE if background else 0))
+    answer = subprocess.DEVNULL if background else subprocess.PIPE
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=answer,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+        for pipe in (process.stdin, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _work(folder: str, part: str, parts: str, nice: str) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+    if hasattr(os, "nice"):
+        os.nice(int(nice))
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    films = open_films(Path(folder))
+    for row in range(len(films)):
+        if row // _BLOCK % int(parts) == int(part):
+            films.draw(row)
+
+
+def _leave_with_parent() -> None:
+    os.read(0, 1)  # not through sys.stdin, whose lock the end of the interpreter wants
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _work(*sys.argv[1:])
