@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Any, Literal
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from dmlm.datamodules.base import ChestXrayDataModule, Task
 from dmlm.datamodules.workers import usable_cores
@@ -15,8 +16,6 @@ from dmlm.datasets.splits import Split
 from dmlm.datasets.transforms import AugmentConfig, Transform
 from dmlm.errors import ConfigError
 from dmlm.io.cache import cache_dir
-
-logger = logging.getLogger(__name__)
 
 _MANY = 500
 """Patients that take about as long to draw as it takes to start a process that draws, with what it imports."""
@@ -111,7 +110,7 @@ class PhantomDataModule(ChestXrayDataModule):
         if sum(self.num_patients.values()) < _MANY:
             draw_films(folder)
         elif draw_beside(folder, self._drawing_processes()):
-            logger.info("%s: films that are not drawn yet are drawn while training runs", folder)
+            rank_zero_info(f"phantoms: films are drawn while this runs, into {folder}")
 
     def make_dataset(self, split: Split, transform: Transform | None) -> PhantomDataset:
         """Return a split, with the training transform or (None) without augmentation."""

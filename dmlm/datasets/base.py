@@ -173,9 +173,10 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
         return sample
 
     def _transform_into(self, pixels: NDArray[np.uint8], raw: RawSample, rng: np.random.Generator) -> Transformed:
-        # not their subclasses, which may do more in __call__
-        if type(self.transform) in (EvalTransform, TrainTransform) and self.transform.image_size == self.image_size:
-            return self.transform.into(pixels, raw.image, raw.masks, rng)
+        own = self.transform
+        plain = type(own) in (EvalTransform, TrainTransform)  # a subclass may do more in __call__
+        if plain and isinstance(own, (EvalTransform, TrainTransform)) and own.image_size == self.image_size:
+            return own.into(pixels, raw.image, raw.masks, rng)
         done = self.transform(raw.image, raw.masks, rng)
         if done.image.shape != pixels.shape:
             msg = (

@@ -108,13 +108,28 @@ def test_augmentation_stays_within_its_limits():
     assert np.ptp(angles) > 15.0
 
 
-def test_brightness_and_contrast_formula():
-    config = AugmentConfig(scale=(1.0, 1.0), rotation=0.0, translation=0.0, brightness=0.2, contrast=0.2)
+@pytest.mark.parametrize("seed", range(8))
+def test_brightness_and_contrast_formula(seed):
+    config = AugmentConfig(scale=(1.0, 1.0), rotation=0.0, translation=0.0, brightness=0.5, contrast=0.5)
     ramp = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
-    draws = rng(5).uniform(-1, 1, 7)
-    expected = (ramp * (1 + 0.2 * draws[4]) - 127.5) * (1 + 0.2 * draws[5]) + 127.5
-    out = TrainTransform(256, config)(ramp, None, rng(5)).image
-    np.testing.assert_array_equal(out, np.clip(np.rint(expected), 0, 255))
+    draws = rng(seed).uniform(-1, 1, 7)
+    expected = (ramp * (1 + 0.5 * draws[4]) - 127.5) * (1 + 0.5 * draws[5]) + 127.5
+    out = TrainTransform(256, config)(ramp, None, rng(seed)).image
+    away = np.abs(out - np.clip(expected, 0, 255))
+    assert away.max() <= 0.5 + 1e-4  # rounded once, in float32
+    assert {np.sign(rng(k).uniform(-1, 1, 7)[5]) for k in range(8)} == {-1, 1}  # darks that go below 0, and that do not
+
+
+@pytest.mark.parametrize("make", [EvalTransform, TrainTransform])
+def test_an_image_can_be_written_where_it_belongs(make):
+    image, masks = blurred(112, 120), np.ones((2, 112, 120), np.uint8)
+    batch = np.full((3, 48, 48), 7, np.uint8)
+    done = make(48).into(batch[1], image, masks, rng(3))
+    wanted = make(48)(image, masks, rng(3))
+    np.testing.assert_array_equal(batch[1], wanted.image)
+    np.testing.assert_array_equal(done.masks, wanted.masks)
+    np.testing.assert_array_equal(done.matrix, wanted.matrix)
+    assert (batch[[0, 2]] == 7).all()
 
 
 @pytest.mark.parametrize(

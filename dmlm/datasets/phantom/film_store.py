@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,7 @@ class FilmStore:
         masks = self._masks[min(places) : max(places) + 1].tobytes() if places else b""
         return zlib.crc32(masks, zlib.crc32(self._images[row].tobytes())) or 1
 
-    def _open(self, mode: str = "r") -> None:
+    def _open(self, mode: Literal["r", "r+"] = "r") -> None:
         self._images, self._masks, self._sums = (_map(self.folder / name, mode) for name in (IMAGES, MASKS, CHECKSUMS))
         self._whole = np.zeros(len(self._studies), np.bool_)
 
@@ -117,9 +117,9 @@ class FilmStore:
             raise ConfigError(msg) from error
 
 
-def _map(path: Path, mode: str) -> NDArray[Any]:
+def _map(path: Path, mode: Literal["r", "r+"]) -> NDArray[Any]:
     """Open an array as a memory map; an empty one (no finding anywhere) cannot be mapped."""
     try:
-        return np.asarray(np.load(path, mmap_mode=mode))  # type: ignore[call-overload]
+        return np.asarray(np.load(path, mmap_mode=mode))
     except ValueError:
         return np.asarray(np.load(path))
