@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 
 from dmlm.datamodules.base import ChestXrayDataModule, Task
 from dmlm.datamodules.workers import usable_cores

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from dmlm.tasks.base import TaskModule
 from dmlm.tasks.classification import ClassificationModule
 from dmlm.tasks.segmentation import SegmentationModule
 from dmlm.tasks.zero_shot import ZeroShotTask
+
+logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
 
@@ -129,8 +132,8 @@ def load_predictor(
 
     Args:
         path: The ``.ckpt`` of a run. For zero-shot tasks the thresholds that validation chose are taken from the
-            ``metrics.json`` of the run folder around it, if it is there; they are those of the checkpoint that the run
-            tested, which the file does not name (``best.ckpt`` after ``dmlm fit``).
+            ``metrics.json`` of the run folder around it, if it is there and the run tested this checkpoint
+            (``best.ckpt`` after ``dmlm fit``).
         findings: What to ask a zero-shot task for; None takes what its run was evaluated on.
         device: Where to compute.
 
@@ -160,9 +163,19 @@ def load_predictor(
 def thresholds_of_run(path: Path) -> dict[str, float]:
     """Thresholds on the probability that a run's validation chose, by finding; {} without its ``metrics.json``.
 
-    They belong to the checkpoint that was tested last in this folder, which need not be ``path``.
+    They belong to the checkpoint that was tested last in this folder; of another one there are none, and a warning.
     """
     end = "@best_f1_val"
+    tested = _beside(path, "tested.json").get("checkpoint")
+    if tested not in (None, path.name):
+        logger.warning(
+            "%s: thresholds of its folder are those of %s, so findings are present from a probability of 0.5; for "
+            "thresholds run dmlm test --ckpt %s",
+            path,
+            tested,
+            path,
+        )
+        return {}
     return {
         key.removesuffix(end): float(1 / (1 + np.exp(-value)))
         for key, value in _thresholds(path).items()
@@ -178,12 +191,18 @@ def findings_of_run(path: Path) -> tuple[str, ...]:
 def _thresholds(path: Path) -> dict[str, float | None]:
     """Thresholds on the score in the run folder of a checkpoint, by ``FINDING@RULE``."""
     start = "zero_shot/threshold/"
+    metrics = _beside(path, "metrics.json")
+    return {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+
+
+def _beside(path: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file of the run folder of a checkpoint; {} where there is none."""
     for folder in (path.parent, path.parent.parent):
         try:
-            metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        return {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+        return found if isinstance(found, dict) else {}
     return {}
 
 

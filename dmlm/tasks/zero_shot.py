@@ -49,10 +49,10 @@ from dmlm.tasks.zero_shot_evaluation import (
 class ZeroShotTask(TaskModule, ABC):
     """What pre-training and zero-shot evaluation share: validation, test and prediction by prompts.
 
-    A test writes ``metrics.json``, ``predictions.csv``, ``roc.png`` and ``reliability.png`` into the run folder (the
-    figures to TensorBoard, too, where the run has it) and prints a table. Thresholds that are "chosen on validation"
-    come from the data module's validation split, scored by the same weights. Every study counts once, whatever the
-    batch size or the number of processes.
+    A test writes ``metrics.json``, ``tested.json`` (of which checkpoint), ``predictions.csv``, ``roc.png`` and
+    ``reliability.png`` into the run folder (the figures to TensorBoard, too, where the run has it) and prints a table.
+    Thresholds that are "chosen on validation" come from the data module's validation split, scored by the same weights.
+    Every study counts once, whatever the batch size or the number of processes.
 
     Args:
         encoder: The encoder.
@@ -203,6 +203,8 @@ class ZeroShotTask(TaskModule, ABC):
         self, rows: Rows, report: ClassificationReport, intervals: Intervals | None, metrics: dict[str, float]
     ) -> None:
         write_json(self.run_dir / "metrics.json", metrics)
+        tested = self.trainer.ckpt_path
+        write_json(self.run_dir / "tested.json", {"checkpoint": Path(tested).name if tested else None})
         chosen = report.rules.get("best_f1_val")
         self._write_rows(rows, np.zeros(len(self._findings)) if chosen is None else np.nan_to_num(chosen.threshold))
         self.show_figure(roc_figure(rows.scores["result"], rows.labels, list(self._findings)), "roc")

@@ -50,6 +50,7 @@ def test_the_best_weights_of_a_killed_run_stay_the_best() -> None:
     assert torch.load(after / "checkpoints/last.ckpt", weights_only=True)["global_step"] > before["global_step"]
     tested = json.loads((after / "metrics.json").read_text())
     assert tested == json.loads((moved / "phantom/version_0/metrics.json").read_text())
+    assert json.loads((after / "tested.json").read_text()) == {"checkpoint": "best.ckpt"}
 
 
 def test_best_weights_that_are_gone_are_said_to_be_gone() -> None:

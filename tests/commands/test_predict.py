@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -172,6 +173,21 @@ def test_zero_shot_takes_findings_and_thresholds_of_its_run(checkpoints, films, 
     assert [row["finding"] for row in rows] == ["edema", "Pleural effusion"]
     row = rows_of(tmp_path / "asked")[0]
     assert (row["finding"], row["threshold"], row["threshold_rule"]) == ("Nodule", "0.5", "fixed_0.5")
+
+
+def test_thresholds_of_another_checkpoint_are_not_taken(checkpoints, films, tmp_path, caplog):
+    """A run tests its best checkpoint: its thresholds are not those of the last one."""
+    run = tmp_path / "run"
+    shutil.copytree(checkpoints["zero_shot"].parents[1], run)
+    shutil.copy(run / "checkpoints" / "best.ckpt", run / "checkpoints" / "last.ckpt")
+    (run / "tested.json").write_text('{"checkpoint": "best.ckpt"}')
+    for name, rule in (("best", "best_f1_val"), ("last", "fixed_0.5")):
+        caplog.clear()
+        predict(run / "checkpoints" / f"{name}.ckpt", films, tmp_path / name, "--overlays", "0")
+        rows = rows_of(tmp_path / name)
+        assert {row["finding"] for row in rows} == {"Edema", "Pneumothorax"}
+        assert {row["threshold_rule"] for row in rows} == {rule}
+        assert ("thresholds of its folder are those of best.ckpt" in caplog.text) == (name == "last")
 
 
 def test_dicom_files_without_an_extension_are_found(checkpoints, tmp_path):

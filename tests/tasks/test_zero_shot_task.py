@@ -48,6 +48,7 @@ def test_thresholds_are_those_of_validation_after_fit_and_alone(tmp_path) -> Non
     running.fit(task, datamodule=phantoms())
     running.save_checkpoint(tmp_path / "run.ckpt")
     running.test(task, datamodule=running.datamodule, verbose=False)
+    assert json.loads((tmp_path / "fit" / "tested.json").read_text()) == {"checkpoint": None}
     loaded = TaskModule.load_from_checkpoint(tmp_path / "run.ckpt")
     trainer(tmp_path / "test").test(loaded, datamodule=phantoms(), verbose=False)
     (first, rows), (second, again) = results(tmp_path / "fit"), results(tmp_path / "test")
