@@ -36,9 +36,10 @@ def run(argv: Sequence[str]) -> int:
         SystemExit: After ``--help``.
     """
     options = _parser().parse_args(list(argv))
-    if options.batch_size < 1 or options.overlays < 0:
-        msg = f"--batch-size must be at least 1 and --overlays at least 0, got {options.batch_size}, {options.overlays}"
-        raise ConfigError(msg)
+    for name, least in (("batch_size", 1), ("overlays", 0), ("workers", 1)):
+        if getattr(options, name) < least:
+            msg = f"--{name.replace('_', '-')} must be at least {least}, got {getattr(options, name)}"
+            raise ConfigError(msg)
     files = find_images(options.images, options.out)
     from dmlm.tasks.inference import load_predictor
 
@@ -178,7 +179,7 @@ def _batches(
             return " ".join(str(error).split())
 
     with (
-        ThreadPoolExecutor(max(1, options.workers)) as pool,
+        ThreadPoolExecutor(options.workers) as pool,
         tqdm(total=len(files), unit="image", disable=options.quiet, file=sys.stderr) as bar,
     ):
         for start in range(0, len(files), options.batch_size):

@@ -163,6 +163,9 @@ CASES = (
     Bad("predict: no image among files", "predict --ckpt a.ckpt --images some --out p", "no image among 1 files", SOME),
     Bad("predict: batch 0", "predict --ckpt a --images some --out p --batch-size 0", "--batch-size must be", SOME),
     Bad("predict: negative overlays", "predict --ckpt a --images some --out p --overlays -1", "--overlays", SOME),
+    Bad(
+        "predict: workers", "predict --ckpt a --images some --out p --workers -4", "--workers must be at least 1", SOME
+    ),
     Bad("predict: batch is a word", "predict --ckpt a --images some --out p --batch-size x", "--batch-size", SOME),
     Bad("predict: findings of nothing", "predict --ckpt a --images some --out p --findings", "--findings", SOME),
     Bad("reproduce: no table", "reproduce", "TABLE"),
