@@ -21,7 +21,7 @@ SIDE, SIZE, BATCH = 256, 224, 128
 Pixels = NDArray[np.uint8]
 
 
-def measure(images: int = 1024, rounds: int = 4) -> dict[str, float]:
+def measure(images: int = 1024, rounds: int = 6) -> dict[str, float]:
     """Return images per second and core of the store and of a plain folder, and their ratio."""
     import cv2
 
@@ -56,7 +56,7 @@ def measure(images: int = 1024, rounds: int = 4) -> dict[str, float]:
         small = best(lambda: _batches(from_folder, order[:BATCH]), BATCH, rounds)
         large = best(lambda: _batches(from_originals, order[:BATCH]), BATCH, rounds)
         reading = best(lambda: [store.read(image, SIZE) for image in order], len(order), rounds)
-        dataset = best(_dataset_work(store, train, names), 512, rounds)
+        dataset = best(_dataset_work(store, train, names), len(names) // BATCH * BATCH, rounds)
     return {
         "loader_images_per_second_per_core": ours,
         "loader_dataset_images_per_second_per_core": dataset,

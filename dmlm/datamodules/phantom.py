@@ -17,8 +17,8 @@ from dmlm.datasets.transforms import AugmentConfig, Transform
 from dmlm.errors import ConfigError
 from dmlm.io.cache import cache_dir
 
-_MANY = 500
-"""Patients that take about as long to draw as it takes to start a process that draws, with what it imports."""
+_MANY = 4_000_000
+"""Work (patients times pixels of a film and what does not depend on them) of some six seconds of one core."""
 
 
 class PhantomDataModule(ChestXrayDataModule):
@@ -107,9 +107,10 @@ class PhantomDataModule(ChestXrayDataModule):
     def prepare_data(self) -> None:
         """Make up the studies and draw few films, or begin to draw many; one process per machine does this first."""
         folder = self._planned()
-        if sum(self.num_patients.values()) < _MANY:
+        work = sum(self.num_patients.values()) * (self._stored_size**2 + 2_700)
+        if work < _MANY:
             draw_films(folder)
-        elif draw_beside(folder, self._drawing_processes()):
+        elif draw_beside(folder, max(1, min(usable_cores() - 1, work // _MANY))):  # training takes a core itself
             rank_zero_info(f"phantoms: films are drawn while this runs, into {folder}")
 
     def make_dataset(self, split: Split, transform: Transform | None) -> PhantomDataset:
@@ -133,10 +134,10 @@ class PhantomDataModule(ChestXrayDataModule):
         """
         return 1 if cores >= 4 else 0
 
+    @property
+    def _stored_size(self) -> int:
+        return round(self.image_size * 7 / 6)
+
     def _planned(self) -> Path:
         root = cache_dir() / "phantoms" if self.cache is None else Path(self.cache).expanduser()
-        return plan_phantoms(root, self.num_patients, round(self.image_size * 7 / 6), self.data_seed)
-
-    def _drawing_processes(self) -> int:
-        """Return how many processes draw beside training, which itself takes a core at least."""
-        return max(1, min(usable_cores() - 1, sum(self.num_patients.values()) // _MANY))
+        return plan_phantoms(root, self.num_patients, self._stored_size, self.data_seed)

@@ -116,7 +116,7 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
 
         Raises:
             IndexError: If there is no such sample.
-            DatasetFormatError: If the transform does not give ``[image_size, image_size]``.
+            DatasetFormatError: If the transform does not give uint8 ``[image_size, image_size]``.
         """
         return self._samples([key])[0]
 
@@ -176,8 +176,10 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
         own = self.transform
         plain = type(own) in (EvalTransform, TrainTransform)  # a subclass may do more in __call__
         if plain and isinstance(own, (EvalTransform, TrainTransform)) and own.image_size == self.image_size:
+            _check_bytes(raw.image, raw.study_id, "it was read as")
             return own.into(pixels, raw.image, raw.masks, rng)
         done = self.transform(raw.image, raw.masks, rng)
+        _check_bytes(done.image, raw.study_id, "the transform gave")
         if done.image.shape != pixels.shape:
             msg = (
                 f"study '{raw.study_id}': the transform gave an image of shape {list(done.image.shape)}, "
@@ -188,11 +190,17 @@ class ChestXrayDataset(Dataset[dict[str, Any]], ABC):
         return done
 
 
+def _check_bytes(image: NDArray[Any], study: str, what: str) -> None:
+    if image.dtype != np.uint8:
+        msg = f"study '{study}': {what} {image.dtype}, expected uint8 grey levels, 0 (black) to 255"
+        raise DatasetFormatError(msg)
+
+
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Make a batch: tensors are stacked along a new first dimension, everything else becomes a list.
 
     Only keys that every sample has are kept, so that a study without masks does not break a batch. Rows of one tensor
-    (:meth:`ChestXrayDataset.__getitems__`) are not copied.
+    (:meth:`ChestXrayDataset.__getitems__`) are not copied: the batch is the memory of its samples.
     """
     shared = [key for key in samples[0] if all(key in sample for sample in samples)]
     columns = {key: [sample[key] for sample in samples] for key in shared}
@@ -202,8 +210,12 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
     whole = tensors[0]._base
     if whole is not None and whole.shape == (len(tensors), *tensors[0].shape) and whole.is_contiguous():
-        step = whole[0].nbytes
-        if all(t._base is whole and t.data_ptr() == whole.data_ptr() + k * step for k, t in enumerate(tensors)):
+        start, row = whole.data_ptr(), whole[0].nbytes
+        strides = whole.stride()[1:]  # a row that was turned begins where it began before
+        if all(
+            t._base is whole and t.data_ptr() == start + k * row and t.stride() == strides
+            for k, t in enumerate(tensors)
+        ):
             return whole
     return torch.stack(tensors)
 
@@ -211,4 +223,6 @@ def _stack(tensors: list[torch.Tensor]) -> torch.Tensor:
 def _rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     """Draws of a sample. An array of words gives the same stream as a list in two thirds of the time."""
     entropy = [seed, epoch, index]
-    return np.random.default_rng(np.array(entropy, np.uint32) if max(entropy) < 1 << 32 else entropy)
+    return np.random.default_rng(
+        np.array(entropy, np.uint32) if min(entropy) >= 0 and max(entropy) < 1 << 32 else entropy
+    )

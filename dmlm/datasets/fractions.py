@@ -112,6 +112,8 @@ class DatasetPart(ChestXrayDataset):
 
     def __getitems__(self, keys: Sequence[int | SampleKey]) -> list[dict[str, object]]:
         """Return the samples of a batch; see :meth:`dmlm.datasets.ChestXrayDataset.__getitems__`."""
+        if type(self).__getitem__ is not DatasetPart.__getitem__:
+            return [self[key] for key in keys]  # a subclass makes samples in its own way
         places = [key if isinstance(key, SampleKey) else SampleKey(int(key), 0) for key in keys]
         return self.whole.__getitems__([SampleKey(int(self.rows[index]), epoch) for index, epoch in places])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,17 @@ def test_a_batch_is_not_copied():
         assert copied["image"].data_ptr() != samples[0]["image"].data_ptr()
 
 
+def test_rows_that_were_turned_stay_turned():
+    """They begin in memory where the row began."""
+    samples = Noise(SIZE).__getitems__(KEYS)
+    turned = [{**one, "image": one["image"].mT, "labels": one["labels"][:1].expand(2)} for one in samples]
+    for some in (turned, turned[:1]):
+        batch = collate(some)
+        for k, one in enumerate(some):
+            assert torch.equal(batch["image"][k], one["image"])
+            assert batch["labels"][k].tolist() == one["labels"].tolist()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_asks_for_them_together(workers):
     data = Noise(SIZE, TrainTransform(SIZE), seed=1)
@@ -101,6 +114,13 @@ class Marked(Noise):
         return {**super().__getitem__(key), "mark": 1}
 
 
+class MarkedPart(DatasetPart):
+    """A part that does so."""
+
+    def __getitem__(self, key):
+        return {**super().__getitem__(key), "mark": 1}
+
+
 class Inverted(TrainTransform):
     """A transform that goes on from ours."""
 
@@ -111,6 +131,7 @@ class Inverted(TrainTransform):
 
 def test_what_users_override_is_what_they_get():
     assert all(sample["mark"] == 1 for sample in Marked(SIZE).__getitems__(KEYS))
+    assert all(sample["mark"] == 1 for sample in MarkedPart(Noise(SIZE), np.arange(9)).__getitems__(KEYS))
     plain, inverted = (Noise(SIZE, make(SIZE)).__getitems__(KEYS) for make in (TrainTransform, Inverted))
     for one, other in zip(plain, inverted, strict=True):
         assert torch.equal(one["image"], 255 - other["image"])
@@ -122,6 +143,31 @@ def test_a_transform_of_another_size_is_named(transform):
         Noise(SIZE, transform).__getitems__(KEYS)
 
 
+class Deep(Noise):
+    """Pixels as a radiograph stores them."""
+
+    def read(self, index):
+        raw = super().read(index)
+        return replace(raw, image=raw.image.astype(np.uint16) * 16)
+
+
+class Scaled(EvalTransform):
+    """Grey levels as numbers from 0 to 1."""
+
+    def __call__(self, image, masks, rng=None):
+        done = super().__call__(image, masks, rng)
+        return done._replace(image=done.image / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(Deep(SIZE), "study '4': it was read as uint16"), (Noise(SIZE, Scaled(SIZE)), "the transform gave float32")],
+)
+def test_pixels_that_are_no_bytes_are_named(data, expected):
+    with pytest.raises(DatasetFormatError, match=expected + ", expected uint8"):
+        data.__getitems__(KEYS)
+
+
 def test_samples_that_are_not_there():
     data = Noise(SIZE)
     with pytest.raises(IndexError, match="sample 9 does not exist"):
@@ -131,4 +177,6 @@ def test_samples_that_are_not_there():
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0), (7, 3, 12345), (2**32 - 1, 0, 1), (2**32, 1, 2), (2**40 + 5, 9, 9)])
 def test_draws_of_a_sample_come_from_seed_epoch_and_index(numbers):
+    with pytest.raises(ValueError, match="non-negative"):
+        _rng(-1, 0, 0)
     assert _rng(*numbers).random(4).tolist() == np.random.default_rng(list(numbers)).random(4).tolist()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import pickle
 import subprocess
 import sys
 import threading
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +17,6 @@ from dmlm.datasets.phantom import (
     LABEL_NAMES,
     UNSEEN_FINDING,
     PhantomDataset,
-    drawing,
     film_store,
     generate_phantoms,
     phantom_folder,
@@ -86,15 +82,30 @@ def test_a_complete_folder_is_not_made_again(folder, root, monkeypatch):
     assert generate_phantoms(root, PATIENTS, SIZE, seed=1, progress=False) == folder
 
 
-def test_what_another_opencv_drew_is_named(tmp_path, caplog):
-    arguments = (tmp_path, {"train": 1}, 32, 0)
-    folder = generate_phantoms(*arguments, progress=False)
+def versions(folder):
+    return json.loads((folder / store.MANIFEST).read_text())["opencv"]
+
+
+def test_what_another_opencv_drew_is_named(tmp_path, caplog, monkeypatch):
+    arguments = (tmp_path, {"train": 3}, 32, 0)
+    here = store._opencv()
+    monkeypatch.setattr(store, "_opencv", lambda: "4.9.0")
+    folder = plan_phantoms(*arguments, progress=False)
+    monkeypatch.setattr(store, "_opencv", lambda: here)
+    plan_phantoms(*arguments, progress=False)
+    assert not caplog.records  # nobody drew anything yet
+    assert versions(folder) == here
+    store.open_films(folder).draw(0)
+    monkeypatch.setattr(store, "_opencv", lambda: "4.9.0")
+    total = len(store.open_films(folder))
     generate_phantoms(*arguments, progress=False)
-    assert not caplog.records
-    manifest = folder / store.MANIFEST
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "opencv": "4.9.0"}))
+    assert f"{folder}: 1 of {total} films were drawn with OpenCV {here}, this is 4.9.0" in caplog.text
+    assert versions(folder) == f"{here}, 4.9.0"
+    caplog.clear()
+    monkeypatch.setattr(store, "_opencv", lambda: here)
     generate_phantoms(*arguments, progress=False)
-    assert f"{folder} was drawn with OpenCV 4.9.0, this is " in caplog.text
+    assert f"{total} of {total} films were drawn with OpenCV {here}, 4.9.0" in caplog.text
+    assert versions(folder) == f"{here}, 4.9.0"
 
 
 @pytest.mark.parametrize("damage", ["no manifest", "short images", "empty folder"])
@@ -187,72 +198,6 @@ def test_films_that_decayed_are_drawn_again(folder, tmp_path):
         for name, mask in good.masks(row).items():
             np.testing.assert_array_equal(films.masks(row)[name], mask)
     assert contents(damaged) == contents(folder)
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_films_of_a_folder_that_may_not_be_written(tmp_path):
-    planned = plan_phantoms(tmp_path, {"train": 1}, 32, 0, progress=False)
-    for file in planned.iterdir():
-        file.chmod(0o444)
-    with pytest.raises(ConfigError, match=r"not all drawn yet.*set DMLM_CACHE"):
-        PhantomDataset(planned, "train", 32).read(0)
-
-
-def test_films_are_drawn_beside_what_runs(folder, tmp_path):
-    planned = plan_phantoms(tmp_path, PATIENTS, SIZE, seed=1, progress=False)
-    assert drawing.draw_beside(planned, workers=2)
-    films = store.open_films(planned)
-    end = time.monotonic() + 120
-    while films.num_drawn < len(films) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert contents(planned) == contents(folder)
-    assert not drawing.draw_beside(planned, workers=2)
-
-
-def test_what_draws_ends_with_the_process_that_started_it(tmp_path):
-    """Even where that one is killed: nothing is left that fills disks and cores."""
-    planned = plan_phantoms(tmp_path, {"train": 4000}, 64, 0, progress=False)
-    code = (
-        "import os, signal, sys; from pathlib import Path; from dmlm.datasets.phantom.drawing import _start\n"
-        "child = _start(Path(sys.argv[1]), 0, 1, True); print(child.pid, flush=True); sys.stdin.read()"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(planned)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    pid = int(parent.stdout.readline())
-    films = store.open_films(planned)
-    while not films.num_drawn:
-        time.sleep(0.05)
-    os.kill(pid, 0)  # it is there
-    parent.kill()
-    parent.communicate()
-    end = time.monotonic() + 60
-    while time.monotonic() < end and _runs(pid):
-        time.sleep(0.05)
-    assert not _runs(pid)
-    assert films.num_drawn < len(films)
-
-
-def _runs(pid):
-    """Whether a process runs; one that ended and that nobody asked for its status does not."""
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-
-
-def test_a_process_that_fails_to_draw_is_named(tmp_path, monkeypatch):
-    planned = plan_phantoms(tmp_path, {"train": 4}, 32, 0, progress=False)
-    start = drawing._start
-
-    def elsewhere(folder, *arguments, **options):
-        return start(folder / "gone", *arguments, **options)
-
-    monkeypatch.setattr(drawing, "_start", elsewhere)
-    with pytest.raises(ConfigError, match=r"a process that draws films ended .*run the same command again"):
-        drawing.draw_films(planned, workers=2, progress=False)
 
 
 def test_two_at_once_agree(tmp_path):

@@ -2,24 +2,29 @@
 
 A process is ``python -m dmlm.datasets.phantom.drawing FOLDER PART PARTS NICE`` and draws every ``PARTS``-th block of
 films. It is a command and not a pool of :mod:`multiprocessing`, so that a user's script needs no main guard, and it
-ends when its standard input does, which the system closes with the process that started it, however that ends.
+ends with the process that started it, however that ends.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from dmlm.datasets.phantom.film_store import FilmStore
 from dmlm.datasets.phantom.store import open_films, plan_phantoms
 from dmlm.errors import ConfigError
+from dmlm.io.lock import lock, unlock
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 0.1
 _NICE: Final = 10
@@ -82,76 +87,92 @@ def draw_films(folder: Path, workers: int = 1, progress: bool = True) -> None:
 
 
 def draw_beside(folder: Path, workers: int) -> bool:
-    """Start drawing the films that are not drawn yet, at low priority, and return at once.
+    """See to it that films that are not drawn yet are drawn at low priority while this process goes on.
 
-    What draws ends when it is done, and with this process at the latest.
+    What this starts ends when it is done, and with this process at the latest. Where a process of this machine draws
+    for the folder already, or none can be started, nothing is started: films are drawn when they are read in any case.
 
     Args:
         folder: A folder of :func:`dmlm.datasets.phantom.store.plan_phantoms`.
         workers: Processes that draw.
 
     Returns:
-        Whether there was something to draw.
+        Whether there is something left to draw.
     """
     films = open_films(folder)
     if films.num_drawn == len(films):
         return False
-    processes = [_start(folder, part, workers, background=True) for part in range(workers)]
+    try:
+        handle = lock(folder, "")
+    except ConfigError:
+        return True
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        processes.extend(_start(folder, part, workers, subprocess.DEVNULL, _NICE) for part in range(workers))
+    except OSError as error:
+        logger.warning("no process that draws phantoms can be started (%s): they are drawn when they are read", error)
+    threading.Thread(target=_attend, args=(processes, handle), daemon=True).start()
     atexit.register(_end, processes)
     return True
 
 
+def _attend(processes: list[subprocess.Popen[bytes]], handle: int | None) -> None:
+    """Wait for processes that draw, so that the system may forget them, and let others draw."""
+    for process in processes:
+        process.wait()
+    unlock(handle)
+
+
 def _one_by_one(films: FilmStore) -> Iterator[int]:
     for row in range(len(films)):
-        films.draw(row)
+        if films.draw(row) is not None:
+            msg = f"{films.folder}: cannot be written; set DMLM_CACHE to a writable folder"
+            raise ConfigError(msg)
         yield films.num_drawn
 
 
 def _by_processes(films: FilmStore, workers: int) -> Iterator[int]:
     """Yield how many films are drawn, until all are."""
-    processes = [_start(films.folder, part, workers, background=False) for part in range(workers)]
-    try:
-        while any(process.poll() is None for process in processes):
-            time.sleep(_LOOK_SECONDS)
-            yield films.num_drawn
-        for process in processes:
-            if process.returncode:
-                answer = process.stderr.read().decode(errors="replace") if process.stderr else ""
-                said = answer.strip().rpartition("\n")[2] or f"status {process.returncode}"
+    with tempfile.TemporaryFile() as answers:
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            processes.extend(_start(films.folder, part, workers, answers, 0) for part in range(workers))
+            while any(process.poll() is None for process in processes) and not any(p.returncode for p in processes):
+                time.sleep(_LOOK_SECONDS)
+                yield films.num_drawn
+            failed = next((process.returncode for process in processes if process.returncode), 0)
+            if failed:
+                answers.seek(0)
+                said = answers.read().decode(errors="replace").strip().rpartition("\n")[2] or f"status {failed}"
                 msg = f"{films.folder}: a process that draws films ended ({said}); run the same command again"
                 raise ConfigError(msg)
-        yield films.num_drawn
-    finally:
-        _end(processes)
+            yield films.num_drawn
+        finally:
+            _end(processes)
 
 
-def _start(folder: Path, part: int, parts: int, background: bool) -> subprocess.Popen[bytes]:
+def _start(folder: Path, part: int, parts: int, answers: int | IO[bytes], nice: int) -> subprocess.Popen[bytes]:
     import dmlm
 
-    # the package that runs here, wherever it was found
-    paths = [str(Path(dmlm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, "-m", "dmlm.datasets.phantom.drawing", str(folder.absolute()), str(part), str(parts)]
-    command.append(str(_NICE if background else 0))
-    answer = subprocess.DEVNULL if background else subprocess.PIPE
+    command = [sys.executable, "-m", "dmlm.datasets.phantom.drawing", str(folder.absolute())]
     return subprocess.Popen(
-        command,
+        [*command, str(part), str(parts), str(nice)],
+        # this package and no other, and nothing of the user's folder in the place of Python's modules
+        cwd=Path(dmlm.__file__).absolute().parents[1],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=answer,
-        env=environment,
+        stderr=answers,
         start_new_session=True,
     )
 
 
 def _end(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
-        if process.poll() is None:
-            process.terminate()
+        if process.stdin is not None:
+            process.stdin.close()  # they leave then, also where they may not be terminated
+        process.terminate()
+    for process in processes:
         process.wait()
-        for pipe in (process.stdin, process.stderr):
-            if pipe is not None:
-                pipe.close()
 
 
 def _work(folder: str, part: str, parts: str, nice: str) -> None:
@@ -161,10 +182,12 @@ def _work(folder: str, part: str, parts: str, nice: str) -> None:
     if hasattr(os, "nice"):
         os.nice(int(nice))
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    films = open_films(Path(folder))
+    films, parent = open_films(Path(folder)), os.getppid()
     for row in range(len(films)):
-        if row // _BLOCK % int(parts) == int(part):
-            films.draw(row)
+        if os.getppid() != parent:
+            return  # it ended, and a child of it still holds the other end of our input
+        if row // _BLOCK % int(parts) == int(part) and films.draw(row) is not None:
+            sys.exit("the folder cannot be written")
 
 
 def _leave_with_parent() -> None:

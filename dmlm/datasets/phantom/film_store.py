@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmlm.datasets.phantom.studies import draw_study
-from dmlm.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+Film = tuple[NDArray[np.uint8], dict[str, NDArray[np.bool_]]]
 
 IMAGES: Final = "images.npy"
 MASKS: Final = "masks.npy"
@@ -34,9 +38,11 @@ class FilmStore:
     """
 
     def __init__(self, folder: Path, records: Sequence[Mapping[str, Any]], image_size: int, seed: int) -> None:
-        self.folder, self.image_size, self.seed = folder, image_size, seed
+        # absolute: it is opened again in worker processes, and to write
+        self.folder, self.image_size, self.seed = folder.absolute(), image_size, seed
         self._studies = [str(record["study_id"]) for record in records]
         self._mask_rows: list[dict[str, int]] = [dict(record["mask_rows"]) for record in records]
+        self._refused = False
         self._open()
 
     def __len__(self) -> int:
@@ -57,43 +63,40 @@ class FilmStore:
         return int(np.count_nonzero(self._sums))
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        """Return a copy of the film of study ``row`` (line of ``studies.jsonl``), uint8 ``[H, W]``.
-
-        Raises:
-            ConfigError: If it is not drawn yet and the folder may not be written.
-        """
-        self.draw(row)
-        return np.array(self._images[row])
+        """Return a copy of the film of study ``row`` (line of ``studies.jsonl``), uint8 ``[H, W]``."""
+        drawn = self.draw(row)
+        return np.array(self._images[row]) if drawn is None else drawn[0]
 
     def masks(self, row: int) -> dict[str, NDArray[np.uint8]]:
-        """Return the place of each finding that is there, uint8 ``[H, W]``, 0 or 1.
-
-        Raises:
-            ConfigError: As :meth:`image`.
-        """
-        self.draw(row)
+        """Return the place of each finding that is there, uint8 ``[H, W]``, 0 or 1."""
+        drawn = self.draw(row)
+        if drawn is not None:
+            return {name: mask.astype(np.uint8) for name, mask in drawn[1].items()}
         size = self.image_size
         return {
             name: np.unpackbits(self._masks[place], count=size * size).reshape(size, size)
             for name, place in self._mask_rows[row].items()
         }
 
-    def draw(self, row: int) -> None:
+    def draw(self, row: int) -> Film | None:
         """Draw the film and the masks of study ``row``, unless they are there.
 
-        Raises:
-            ConfigError: If the folder may not be written.
+        Returns:
+            None; film and masks where the folder cannot be written, or is gone, so that they are not kept (a warning
+            says so once).
         """
         if self._whole[row]:
-            return
+            return None
         if not self._sums[row] or self._sums[row] != self._checksum(row):
-            image, masks = draw_study(self.seed, self._studies[row], self.image_size)
-            self._make_writable()
-            self._images[row] = image
+            film = draw_study(self.seed, self._studies[row], self.image_size)
+            if not self._may_write():
+                return film
+            self._images[row] = film[0]
             for name, place in self._mask_rows[row].items():
-                self._masks[place] = np.packbits(masks[name])
+                self._masks[place] = np.packbits(film[1][name])
             self._sums[row] = self._checksum(row)
         self._whole[row] = True
+        return None
 
     def _checksum(self, row: int) -> int:
         places = self._mask_rows[row].values()
@@ -104,17 +107,20 @@ class FilmStore:
         self._images, self._masks, self._sums = (_map(self.folder / name, mode) for name in (IMAGES, MASKS, CHECKSUMS))
         self._whole = np.zeros(len(self._studies), np.bool_)
 
-    def _make_writable(self) -> None:
-        if self._sums.flags.writeable:
-            return
+    def _may_write(self) -> bool:
+        if self._refused or self._sums.flags.writeable:
+            return not self._refused
         try:
             self._open("r+")
         except OSError as error:
-            msg = (
-                f"{self.folder}: its films are not all drawn yet, and this process may not write there "
-                f"({error.strerror}); set DMLM_CACHE to a writable folder"
+            self._refused = True
+            logger.warning(
+                "%s: cannot be written (%s): films that are not drawn yet are drawn each time they are read; "
+                "DMLM_CACHE may name another folder",
+                self.folder,
+                error.strerror,
             )
-            raise ConfigError(msg) from error
+        return not self._refused
 
 
 def _map(path: Path, mode: Literal["r", "r+"]) -> NDArray[Any]:

@@ -9,6 +9,7 @@ have their full size then, and :class:`dmlm.datasets.phantom.film_store.FilmStor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -74,6 +75,7 @@ def plan_phantoms(
 
     Raises:
         ConfigError: If a parameter cannot be used, or ``root`` cannot be written.
+        OSError: If the disk is full.
     """
     folder = phantom_folder(root, num_patients, image_size, seed)
     if is_complete(folder):
@@ -119,15 +121,24 @@ def open_films(folder: Path, records: Sequence[Mapping[str, Any]] | None = None)
 
 def _compare_opencv(folder: Path) -> None:
     """Say so where another version of OpenCV drew what is there: two machines would train on different pixels."""
-    drawn, here = read_manifest(folder).get("opencv", ""), _opencv()
-    if drawn and drawn != here:
+    facts, here = read_manifest(folder), _opencv()
+    drawn = str(facts.get("opencv", here))
+    if drawn == here:
+        return
+    films = open_films(folder)
+    if films.num_drawn:
         logger.warning(
-            "%s was drawn with OpenCV %s, this is %s, which draws some pixels a little differently: remove the folder "
-            "to have it drawn again",
+            "%s: %s of %s films were drawn with OpenCV %s, this is %s, which draws some pixels a little differently: "
+            "remove the folder to have them drawn again",
             folder,
+            films.num_drawn,
+            len(films),
             drawn,
             here,
         )
+    if films.num_drawn < len(films) and here not in drawn.split(", "):
+        with contextlib.suppress(OSError):  # what cannot be written is not drawn into, either
+            write_json(folder / MANIFEST, {**facts, "opencv": f"{drawn}, {here}" if films.num_drawn else here})
 
 
 def _opencv() -> str:

@@ -74,7 +74,7 @@ class PhantomStudy(StudyFacts):
 
 
 def patient_facts(seed: int, split: Split, patient: int) -> list[StudyFacts]:
-    """Make up all studies of a patient, reports included, without drawing them: some hundred times as quick.
+    """Make up all studies of a patient, reports included, without drawing them: that takes ten times as long, or more.
 
     Args:
         seed: Seed of the data set.
