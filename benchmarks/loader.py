@@ -97,9 +97,8 @@ def _dataset_work(store: object, train: object, names: list[str]) -> Callable[[]
     labels = np.full((len(names), 2), np.nan, np.float32)
     table = StudyTable("benchmark", Path(), ("a", "b"), names, names, names, labels)
     dataset = TableDataset(table, SIZE, train, pixels=store)  # type: ignore[arg-type]
-    return lambda: [
-        collate(dataset.__getitems__([SampleKey(s + k, 1) for k in range(BATCH)])) for s in range(0, 512, BATCH)
-    ]
+    starts = range(0, len(names) // BATCH * BATCH, BATCH)
+    return lambda: [collate(dataset.__getitems__([SampleKey(s + k, 1) for k in range(BATCH)])) for s in starts]
 
 
 def _plain(path: Path, rng: np.random.Generator) -> NDArray[np.uint8]:
