@@ -16,7 +16,7 @@ from typing_extensions import Self
 from dmlm._config import Configurable, build
 from dmlm.datamodules.buckets import LengthBucketSampler
 from dmlm.datamodules.samplers import EpochSampler
-from dmlm.datamodules.workers import start_worker, usable_cores
+from dmlm.datamodules.workers import cores_of_a_process, start_worker
 from dmlm.datasets.base import ChestXrayDataset, collate
 from dmlm.datasets.fractions import DatasetPart, nested_fraction
 from dmlm.datasets.splits import Split
@@ -280,7 +280,7 @@ class ChestXrayDataModule(Configurable, LightningDataModule, ABC):
         workers = self.num_workers
         if workers == "auto":
             processes = 1 if self.trainer is None else self.trainer.num_devices
-            workers = self.auto_workers(usable_cores() // processes)
+            workers = self.auto_workers(cores_of_a_process(processes))
         world, rank = self._place()
         passes = self._passes(dataset) if train else 1
         sampler = EpochSampler(dataset, world, rank, train, self.seed, passes)

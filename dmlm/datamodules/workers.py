@@ -10,6 +10,19 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cores_of_a_process(processes: int) -> int:
+    """Return the cores that one of the processes of this machine may use.
+
+    Args:
+        processes: How many train on it. Under SLURM each may be bound to its own cores already, which then are not
+            divided again.
+    """
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if "SLURM_PROCID" in os.environ and given.isdigit():
+        return min(usable_cores(), int(given))
+    return usable_cores() // processes
+
+
 def start_worker(_: int) -> None:
     """Keep OpenCV to one thread in a worker: the workers are the parallelism."""
     import cv2

@@ -98,7 +98,7 @@ def _save_weights(state: dict[str, Tensor], target: Path) -> None:
         try:
             save_file(state, path, metadata={"format": "pt"})
         except SafetensorError as error:  # no OSError, also where the system refused
-            refused = re.search(r"os error (\d+)", str(error))
+            refused = re.search(r"(?:os error|Os \{ code:) (\d+)", str(error))
             if refused is None:
                 msg = f"{target}: cannot be written ({_first_line(error)}); choose another place"
                 raise CheckpointError(msg) from error

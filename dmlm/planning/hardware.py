@@ -14,7 +14,7 @@ class Gpu(NamedTuple):
     Args:
         name: How it is called here.
         half: Peak of dense matrix products in fp16 or bf16, operations a second.
-        single: Peak in float32 (TF32 where there is), operations a second.
+        single: Peak in float32, operations a second. Not TF32, which torch and this library leave off.
         memory: Bytes.
         bandwidth: Of its memory, bytes a second.
         link: All-reduce between GPUs of a node, bytes a second (bus bandwidth).
@@ -37,13 +37,13 @@ GPUS = {
         Gpu("V100", 125e12, 15.7e12, 16e9, 900e9, _NVLINK2, False),
         Gpu("V100-32GB", 125e12, 15.7e12, 32e9, 900e9, _NVLINK2, False),
         Gpu("V100-PCIE", 112e12, 14e12, 16e9, 900e9, _PCIE3, False),
-        Gpu("A100", 312e12, 156e12, 40e9, 1555e9, _NVLINK3, True),
-        Gpu("A100-80GB", 312e12, 156e12, 80e9, 2039e9, _NVLINK3, True),
-        Gpu("H100", 989e12, 494e12, 80e9, 3350e9, _NVLINK4, True),
+        Gpu("A100", 312e12, 19.5e12, 40e9, 1555e9, _NVLINK3, True),
+        Gpu("A100-80GB", 312e12, 19.5e12, 80e9, 2039e9, _NVLINK3, True),
+        Gpu("H100", 989e12, 66.9e12, 80e9, 3350e9, _NVLINK4, True),
         Gpu("RTX3090", 71e12, 35.6e12, 24e9, 936e9, _PCIE4, True),
         Gpu("RTX4090", 165e12, 82.6e12, 24e9, 1008e9, _PCIE4, True),
         Gpu("T4", 65e12, 8.1e12, 16e9, 320e9, _PCIE3, False),
-        Gpu("L4", 121e12, 60e12, 24e9, 300e9, _PCIE4, True),
+        Gpu("L4", 121e12, 30.3e12, 24e9, 300e9, _PCIE4, True),
     )
 }
 

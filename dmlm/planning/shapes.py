@@ -124,7 +124,12 @@ def read_shapes(configs: Sequence[Path]) -> tuple[Shapes, dict[str, Any]]:
 
 def shapes_of(config: Mapping[str, Any]) -> Shapes:
     """Shapes of a configuration as plain data; see :func:`read_shapes`."""
-    model = _arguments(config.get("model"))
+    section = config.get("model")
+    task = str(section.get("class_path") or "") if isinstance(section, Mapping) else ""
+    if task.rpartition(".")[0] in ("", "dmlm.tasks") and task.rpartition(".")[2] not in ("", "DMLMPretrainModule"):
+        msg = f"model.class_path is {task}: dmlm plan knows the steps of pre-training with DMLMPretrainModule only"
+        raise ConfigError(msg)
+    model = _arguments(section)
     encoder = _arguments(model.get("encoder"))
     image, text, objective = encoder.get("image"), encoder.get("text"), model.get("objective") or {}
     embed_dim = int(encoder.get("embed_dim", 768))

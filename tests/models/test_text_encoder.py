@@ -57,6 +57,22 @@ def test_grouped_encoding_equals_padded_encoding() -> None:
     torch.testing.assert_close(grouped, padded, atol=1e-5, rtol=1e-5)
 
 
+def test_groups_of_similar_length_are_encoded_without_the_padding_of_the_longest() -> None:
+    """What the transformer computes on: each group is as wide as its own longest text."""
+    encoder = tiny_bert().eval()
+    tokens = encoder.tokenize(["Edema.", "No edema.", "Clear.", "There is " + "mild " * 50 + "edema."])
+    widths = []
+    encoder.model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    encoder(tokens)
+    assert sorted(widths) == sorted(
+        (len(group), max(tokens.lengths[row] for row in group))
+        for group in length_groups(tokens.lengths, encoder.length_groups)
+    )
+    assert sum(rows * width for rows, width in widths) < 0.5 * tokens.input_ids.numel()
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 5))
 def test_length_groups_are_a_permutation_and_never_worse(lengths: list[int], most: int) -> None:

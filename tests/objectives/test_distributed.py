@@ -48,7 +48,7 @@ WAYS = {
     "fp16": {},
 }
 CASES = [
-    *((name, "plain") for name in ("attract", "bound", "csd_bce", "default", "joint")),
+    *((name, "plain") for name in ("attract", "bound", "csd_bce", "default", "joint", "local", "maskvlm", "twin")),
     ("half", "plain"),
     ("waiting", "static"),
     ("default", "chunks"),

@@ -219,3 +219,17 @@ def test_refusals_are_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     err = capsys.readouterr().err.strip()
     assert message in err
     assert "\n" not in err
+
+
+@pytest.mark.parametrize(
+    "task", ["ClassificationModule", "dmlm.tasks.SegmentationModule", "ZeroShotModule", "dmlm.tasks.ImagePretrainModule"]
+)
+def test_other_tasks_are_refused(task: str) -> None:
+    """Their steps are others: an estimate of pre-training would be taken for theirs."""
+    with pytest.raises(ConfigError, match=f"model.class_path is {task}: dmlm plan knows"):
+        shapes_of({"model": {"class_path": task}})
+
+
+@pytest.mark.parametrize("task", ["DMLMPretrainModule", "dmlm.tasks.DMLMPretrainModule", "mine.PretrainModule"])
+def test_pretraining_is_planned_also_of_a_subclass(task: str) -> None:
+    assert shapes_of({"model": {"class_path": task}}) == shapes_of({})
