@@ -222,7 +222,7 @@ def test_refusals_are_one_line(capsys: pytest.CaptureFixture[str], arguments: li
 
 
 @pytest.mark.parametrize(
-    "task", ["ClassificationModule", "dmlm.tasks.SegmentationModule", "ZeroShotModule", "dmlm.tasks.ImagePretrainModule"]
+    "task", ["ClassificationModule", "dmlm.tasks.SegmentationModule", "dmlm.tasks.ImagePretrainModule"]
 )
 def test_other_tasks_are_refused(task: str) -> None:
     """Their steps are others: an estimate of pre-training would be taken for theirs."""
