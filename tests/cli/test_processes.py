@@ -21,7 +21,7 @@ FLAGS = {
     "model.encoder.image.freeze_norm": "true",
     "model.zero_shot.bootstrap": "20",
     "data.num_train": "24",
-    "data.num_val": "4",  # 9 studies: the processes get unequally many batches
+    "data.num_val": "46",  # 89 studies: the processes get unequally many batches
     "data.num_test": "6",
     "data.num_workers": "0",
     "trainer.accelerator": "cpu",
@@ -79,9 +79,9 @@ def check(result: Path, wanted: Path, since: int = 0) -> None:
     for tag in ("train_loss", "train_align", "train_kl_text", "train_kl_image", "val_auroc"):
         steps = [step for step in expected[tag] if step >= since]
         assert steps, tag
-        # losses prove the weights; of nine studies by towers that have hardly learned, a pair of scores may lie closer
-        # than rounding, and its order is worth a hundredth of the macro AUC
-        near = 0.015 if tag == "val_auroc" else 1e-5
+        # of 89 studies by towers that have hardly learned, a pair of scores may lie closer than rounding: its order is
+        # worth up to a thousandth of the macro AUC
+        near = 1e-3 if tag == "val_auroc" else 1e-5
         np.testing.assert_allclose(
             [given[tag][step] for step in steps], [expected[tag][step] for step in steps], atol=near, rtol=1e-5
         )
