@@ -4,8 +4,9 @@
 #     --config examples/paper/pretrain_manifest.yaml --data.path mine.csv
 # DMLM_HARDWARE names the trainer file. HF_HUB_OFFLINE is set to 1: fetch pre-trained weights first (docs/hardware.md).
 # One task per GPU; Lightning reads the rest from SLURM. data.batch_size is per process: nodes x 4 x batch_size pairs a step.
-# Results lie in runs/slurm-JOB. A minute before its time limit the job queues itself again; then, and after a node has
-# failed, it goes on from its last whole epoch (the newest last.ckpt there, which wins over a --ckpt of the options).
+# Results lie in runs/slurm-JOB (for a configuration with a TensorBoardLogger and a checkpoint "last", as in examples/paper).
+# A minute before its time limit the job queues itself again; then, and after a node has failed, it goes on from its last
+# whole epoch (the newest last.ckpt there, which wins over a --ckpt of the options).
 #SBATCH --job-name=dmlm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Chances:
-    """Draw a place among chances: what ``Generator.choice(len(p), p=p)`` gives, in a twentieth of its time.
+    """Draw a place among chances: what ``Generator.choice(len(p), p=p)`` gives, in a tenth of its time.
 
     Args:
         p: Chance of each place; they sum to 1.

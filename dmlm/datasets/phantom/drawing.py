@@ -55,6 +55,7 @@ def generate_phantoms(
 
     Raises:
         ConfigError: If a parameter cannot be used, or ``root`` cannot be written.
+        OSError: If the disk is full.
     """
     if workers < 1:
         msg = f"phantoms: workers must be at least 1, got {workers}"

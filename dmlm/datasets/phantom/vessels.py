@@ -16,8 +16,8 @@ _TRUNKS: Final = 9
 class Vessels:
     """Pulmonary vessels of one side: three generations of branches, thinner and shorter each.
 
-    What is random is drawn at once, in the order of growth; the shape follows when a film is drawn, since it takes ten
-    times as long and reports do without.
+    What is random is drawn at once, in the order of growth; the shape follows when a film is drawn, since it takes
+    three times as long and reports do without.
 
     Args:
         side: The patient's side, ``"right"`` or ``"left"``.
